@@ -1,0 +1,137 @@
+/* The core: decodes a plan, runs its sections in order, and reports
+ * (operation index, system call, error number). It decides nothing.
+ *
+ *   vs_plan_decode  bytes -> plan, every length and reference checked
+ *   vs_plan_load    the `load` section, once for all launches of the plan
+ *   vs_launch       prepare, spawn, adopt in the parent; enter, exec in the child
+ *   vs_release      what the launch took from the host is given back
+ */
+#ifndef VISCUM_CORE_H
+#define VISCUM_CORE_H
+
+#include "sys.h"
+#include "vocabulary.h"
+
+#define VS_PRIVATE __attribute__((visibility("hidden")))
+
+enum { VS_STDIN, VS_STDOUT, VS_STDERR, VS_TARGET, VS_LIFE, VS_FIXED_SLOTS };
+
+enum {
+#define VS_CODE(code, id, name, section, kinds) OP_##id = code,
+    VS_VOCABULARY(VS_CODE)
+#undef VS_CODE
+};
+
+struct vs_op {
+    uint32_t code;
+    uint32_t section;
+    uint64_t arg[7];
+};
+
+struct vs_plan {
+    const struct vs_op *ops;
+    const char *table;
+    uint32_t count;
+    uint32_t table_size;
+    uint32_t first[VS_SECTIONS + 1]; /* first[s] .. first[s + 1]: the operations of section s */
+    int slots[VS_SLOTS];             /* opened by `load`, kept until vs_plan_unload */
+};
+
+/* Where and why something failed. */
+struct vs_report {
+    int32_t index; /* operation, -1 where none was running */
+    struct vs_fault fault;
+};
+
+/* One launch, from vs_launch until vs_release. */
+struct vs_machine {
+    const struct vs_plan *plan;
+    const char *parameters[VS_PARAMETERS];
+    int slots[VS_SLOTS]; /* those of the plan, the caller's, and this launch's own */
+    uint64_t owned[(VS_SLOTS + 63) / 64];
+    int32_t pid;
+    int pidfd;
+    int32_t fail_at; /* fault injection: the operation that fails with EIO, or -1 */
+};
+
+/* What the child runs on: shared memory with the parent, written by one side at a time. */
+struct vs_child {
+    struct vs_machine *machine;
+    struct vs_report report;
+    int slots[VS_SLOTS]; /* the child's descriptor table is its own, so are the numbers */
+    int32_t running;     /* futex: not 0 until the child has left this memory (exec or exit) */
+    int32_t adopted;     /* futex: 0 wait, 1 go on, -1 give up */
+    int32_t executing;   /* set right before exec: from here on the status is the command's */
+    int32_t joined_pid;  /* the child that a `join` cloned into the machine's pid namespace */
+    int host_pidfd;      /* of the launching process */
+    char *second_stack;
+    char scratch[8192];
+    const char *environment[4096];
+};
+
+struct vs_stat {
+    int32_t code;   /* CLD_EXITED, CLD_KILLED, CLD_DUMPED; 0 where it could not be told */
+    int32_t status; /* exit status or signal */
+    int64_t user_us, system_us, peak_kib, read_blocks, written_blocks;
+};
+
+/* decode.c */
+VS_PRIVATE int vs_plan_decode(struct vs_plan *plan, const void *data, size_t size,
+                              struct vs_report *report);
+VS_PRIVATE const char *vs_op_name(uint32_t code);
+
+static inline const char *vs_blob(const struct vs_plan *plan, uint64_t arg, uint32_t *size) {
+    *size = (uint32_t)arg;
+    return plan->table + (arg >> 32);
+}
+
+/* launch.c */
+VS_PRIVATE int vs_plan_load(struct vs_plan *plan, struct vs_report *report);
+VS_PRIVATE void vs_plan_unload(struct vs_plan *plan);
+VS_PRIVATE void vs_machine_init(struct vs_machine *m, const struct vs_plan *plan);
+VS_PRIVATE int vs_launch(struct vs_machine *m, int host_pidfd, struct vs_report *report);
+VS_PRIVATE void vs_release(struct vs_machine *m);
+VS_PRIVATE const char *vs_string(const struct vs_machine *m, uint64_t arg);
+VS_PRIVATE void vs_own(struct vs_machine *m, uint64_t slot, int fd);
+
+VS_PRIVATE int vs_adopt(struct vs_machine *m, struct vs_report *report);
+
+/* spawn.c */
+VS_PRIVATE int vs_spawn(struct vs_machine *m, int host_pidfd, struct vs_report *report);
+VS_PRIVATE int vs_join_clone(struct vs_child *c, uint32_t index, struct vs_fault *fault);
+VS_PRIVATE void vs_child_enter(struct vs_child *c, uint32_t index) __attribute__((noreturn));
+VS_PRIVATE int vs_run_helper(const char *path, char *const *argv, struct vs_fault *fault);
+VS_PRIVATE int vs_make_userns(const char *uid_map, const char *gid_map, struct vs_fault *fault);
+VS_PRIVATE int vs_write_proc(int32_t pid, const char *file, const char *data,
+                             struct vs_fault *fault);
+
+/* wait.c */
+VS_PRIVATE int vs_reap(int pidfd, int options, struct vs_stat *stat);
+
+/* One handler for each word of the vocabulary. Those of `load`, `prepare`, `adopt` and `release`
+ * run in the parent, those of `enter` and `exec` in the child. 0, or a negative error number with
+ * the fault noted. */
+typedef int vs_load_fn(struct vs_plan *, const struct vs_op *, struct vs_fault *);
+typedef int vs_host_fn(struct vs_machine *, const struct vs_op *, struct vs_fault *);
+typedef int vs_enter_fn(struct vs_child *, const struct vs_op *, struct vs_fault *);
+
+/* ops_host.c: load */
+vs_load_fn vs_op_open, vs_op_expect_host, vs_op_expect_file, vs_op_userns, vs_op_cgroup_root;
+/* ops_cgroup.c, ops_host.c: prepare, adopt, release */
+vs_host_fn vs_op_cgroup, vs_op_cgroup_write, vs_op_cgroup_open, vs_op_tree, vs_op_open_in,
+    vs_op_sockets, vs_op_setgroups_deny, vs_op_map, vs_op_map_helper, vs_op_cgroup_remove;
+/* ops_mount.c */
+vs_enter_fn vs_op_propagation, vs_op_fsmount, vs_op_overlay, vs_op_clone_tree, vs_op_attach,
+    vs_op_seal, vs_op_pivot;
+/* ops_file.c */
+vs_enter_fn vs_op_fail, vs_op_mkdir, vs_op_symlink, vs_op_file, vs_op_node, vs_op_lookup,
+    vs_op_write;
+/* ops_process.c */
+vs_enter_fn vs_op_join, vs_op_await, vs_op_parent_death, vs_op_cgroup_join, vs_op_unshare,
+    vs_op_hostname, vs_op_domainname, vs_op_loopback, vs_op_rlimit, vs_op_umask, vs_op_session,
+    vs_op_terminal, vs_op_stdio, vs_op_working_folder, vs_op_close, vs_op_exec, vs_op_exec_slot;
+/* ops_guard.c */
+vs_enter_fn vs_op_become, vs_op_groups, vs_op_user, vs_op_capabilities, vs_op_no_new_privileges,
+    vs_op_landlock, vs_op_seccomp;
+
+#endif

@@ -1,0 +1,113 @@
+/* A launch as the parent sees it: sections in order, and the way back. */
+#include "core.h"
+
+#include <errno.h>
+
+static vs_load_fn *const load_handlers[] = {
+    [OP_open] = vs_op_open,
+    [OP_expect_host] = vs_op_expect_host,
+    [OP_expect_file] = vs_op_expect_file,
+    [OP_userns] = vs_op_userns,
+    [OP_cgroup_root] = vs_op_cgroup_root,
+};
+
+static vs_host_fn *const host_handlers[] = {
+    [OP_cgroup] = vs_op_cgroup,
+    [OP_cgroup_write] = vs_op_cgroup_write,
+    [OP_cgroup_open] = vs_op_cgroup_open,
+    [OP_tree] = vs_op_tree,
+    [OP_open_in] = vs_op_open_in,
+    [OP_sockets] = vs_op_sockets,
+    [OP_setgroups_deny] = vs_op_setgroups_deny,
+    [OP_map] = vs_op_map,
+    [OP_map_helper] = vs_op_map_helper,
+    [OP_cgroup_remove] = vs_op_cgroup_remove,
+};
+
+const char *vs_string(const struct vs_machine *m, uint64_t arg) {
+    if (arg & VS_PARAMETER_BIT) return m->parameters[arg - VS_PARAMETER_BIT];
+    return m->plan->table + arg;
+}
+
+/* Put a descriptor of this launch into a slot. */
+void vs_own(struct vs_machine *m, uint64_t slot, int fd) {
+    m->slots[slot] = fd;
+    m->owned[slot / 64] |= 1ull << slot % 64;
+}
+
+int vs_plan_load(struct vs_plan *plan, struct vs_report *report) {
+    report->fault = (struct vs_fault){0};
+    for (uint32_t i = plan->first[VS_LOAD]; i < plan->first[VS_LOAD + 1]; i++) {
+        report->index = (int32_t)i;
+        int ret = load_handlers[plan->ops[i].code](plan, &plan->ops[i], &report->fault);
+        if (ret < 0) {
+            vs_plan_unload(plan);
+            return ret;
+        }
+    }
+    report->index = -1;
+    return 0;
+}
+
+void vs_plan_unload(struct vs_plan *plan) {
+    for (int i = 0; i < VS_SLOTS; i++) {
+        if (plan->slots[i] >= 0) SYS(SYS_close, plan->slots[i]);
+        plan->slots[i] = -1;
+    }
+}
+
+void vs_machine_init(struct vs_machine *m, const struct vs_plan *plan) {
+    *m = (struct vs_machine){.plan = plan, .pid = -1, .pidfd = -1, .fail_at = -1};
+    for (int i = 0; i < VS_SLOTS; i++) m->slots[i] = plan->slots[i];
+    m->slots[VS_STDIN] = 0;
+    m->slots[VS_STDOUT] = 1;
+    m->slots[VS_STDERR] = 2;
+    m->slots[VS_TARGET] = m->slots[VS_LIFE] = -1;
+}
+
+/* Run the operations of one section in the parent. */
+static int run_section(struct vs_machine *m, int section, struct vs_report *report) {
+    for (uint32_t i = m->plan->first[section]; i < m->plan->first[section + 1]; i++) {
+        const struct vs_op *op = &m->plan->ops[i];
+        report->index = (int32_t)i;
+        if ((int32_t)i == m->fail_at) return vs_refuse(&report->fault, EIO);
+        int ret = host_handlers[op->code](m, op, &report->fault);
+        if (ret < 0) return ret;
+    }
+    report->index = -1;
+    return 0;
+}
+
+static void close_owned(struct vs_machine *m) {
+    for (int i = 0; i < VS_SLOTS; i++) {
+        if (!(m->owned[i / 64] >> i % 64 & 1)) continue;
+        SYS(SYS_close, m->slots[i]);
+        m->slots[i] = -1;
+    }
+    m->owned[0] = m->owned[1] = 0;
+}
+
+/* Give back what the launch took. The child must have been reaped. Failing to remove one thing
+ * never keeps the rest from being removed. */
+void vs_release(struct vs_machine *m) {
+    struct vs_report ignored = {0};
+    for (uint32_t i = m->plan->first[VS_RELEASE]; i < m->plan->first[VS_RELEASE + 1]; i++)
+        host_handlers[m->plan->ops[i].code](m, &m->plan->ops[i], &ignored.fault);
+    close_owned(m);
+    if (m->pidfd >= 0) SYS(SYS_close, m->pidfd);
+    m->pidfd = -1;
+}
+
+/* Run the plan until its command runs. On failure nothing of the launch is left. */
+int vs_launch(struct vs_machine *m, int host_pidfd, struct vs_report *report) {
+    *report = (struct vs_report){.index = -1};
+    int ret = run_section(m, VS_PREPARE, report);
+    if (ret == 0) ret = vs_spawn(m, host_pidfd, report);
+    if (ret < 0) vs_release(m);
+    return ret;
+}
+
+/* Called by vs_spawn once the child exists. */
+int vs_adopt(struct vs_machine *m, struct vs_report *report) {
+    return run_section(m, VS_ADOPT, report);
+}

@@ -1,0 +1,74 @@
+/* The method table of viscum._core. */
+#include "module.h"
+
+#include <unistd.h>
+
+PyTypeObject *vs_plan_type, *vs_machine_type;
+PyObject *vs_failure;
+
+/* A descriptor of this process for its children to watch; another one after a fork. */
+int vs_host_pidfd(void) {
+    static int fd = -1;
+    static pid_t owner;
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    pid_t self = getpid();
+    if (__atomic_load_n(&owner, __ATOMIC_ACQUIRE) == self) return fd;
+    pthread_mutex_lock(&lock);
+    if (owner != self) {
+        if (fd >= 0) close(fd);
+        fd = (int)SYS(SYS_pidfd_open, self, 0);
+        __atomic_store_n(&owner, self, __ATOMIC_RELEASE);
+    }
+    pthread_mutex_unlock(&lock);
+    return fd;
+}
+
+/* Failure(operation index, system call number, error number) */
+PyObject *vs_raise(const struct vs_report *report) {
+    PyObject *args = Py_BuildValue("(iii)", report->index, report->fault.nr, report->fault.err);
+    if (args) PyErr_SetObject(vs_failure, args);
+    Py_XDECREF(args);
+    return NULL;
+}
+
+PyObject *vs_stat_tuple(const struct vs_stat *s) {
+    return Py_BuildValue("(iiLLLLL)", s->code, s->status, s->user_us, s->system_us, s->peak_kib,
+                         s->read_blocks, s->written_blocks);
+}
+
+static PyMethodDef methods[] = {
+    {"launch", vs_py_launch, METH_VARARGS,
+     PyDoc_STR("launch(plan, id, stdin, stdout, stderr, target, life, fail_at) -> Machine")},
+    {"run", vs_py_run, METH_VARARGS,
+     PyDoc_STR("run(plan, id, input, captures, limit, timeout_ns, kill_slot, files, fail_at)\n"
+               "-> (stat, timed_out, stdout, stderr, truncated, files)")},
+    {NULL, NULL, 0, NULL},
+};
+
+static int exec_module(PyObject *module) {
+    vs_failure = PyErr_NewException("viscum._core.Failure", NULL, NULL);
+    vs_plan_type = (PyTypeObject *)PyType_FromSpec(vs_plan_spec());
+    vs_machine_type = (PyTypeObject *)PyType_FromSpec(vs_machine_spec());
+    if (!vs_failure || !vs_plan_type || !vs_machine_type) return -1;
+    if (PyModule_AddObjectRef(module, "Failure", vs_failure) < 0) return -1;
+    if (PyModule_AddObjectRef(module, "Plan", (PyObject *)vs_plan_type) < 0) return -1;
+    return PyModule_AddObjectRef(module, "Machine", (PyObject *)vs_machine_type);
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, exec_module},
+#ifdef Py_mod_gil
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+static PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "viscum._core",
+    .m_doc = PyDoc_STR("Runs plans. Mechanism only; `viscum.native` is its only importer."),
+    .m_methods = methods,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&definition); }

@@ -1,0 +1,145 @@
+/* Operations on the host: load, prepare, adopt. */
+#include "core.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <linux/openat2.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+
+#define MAX_HELPER_ARGUMENTS 64
+
+static const char *text(const struct vs_plan *plan, uint64_t arg) {
+    return arg & VS_PARAMETER_BIT ? "" : plan->table + arg; /* `load` knows no parameters */
+}
+
+int vs_op_open(struct vs_plan *plan, const struct vs_op *op, struct vs_fault *fault) {
+    const char *path = text(plan, op->arg[1]);
+    long fd = CALL(fault, SYS_openat, AT_FDCWD, path, (int)op->arg[2] | O_PATH | O_CLOEXEC);
+    if (fd < 0) return (int)fd;
+    plan->slots[op->arg[0]] = (int)fd;
+    return 0;
+}
+
+int vs_op_expect_host(struct vs_plan *plan, const struct vs_op *op, struct vs_fault *fault) {
+    struct utsname host;
+    long ret = CALL(fault, SYS_uname, &host);
+    if (ret < 0) return (int)ret;
+    if (vs_same(host.machine, text(plan, op->arg[0])) &&
+        vs_same(host.release, text(plan, op->arg[1])))
+        return 0;
+    return vs_refuse(fault, EXDEV);
+}
+
+int vs_op_expect_file(struct vs_plan *plan, const struct vs_op *op, struct vs_fault *fault) {
+    struct stat is;
+    long ret = CALL(fault, SYS_newfstatat, plan->slots[op->arg[0]], "", &is, AT_EMPTY_PATH);
+    if (ret < 0) return (int)ret;
+    if (is.st_dev == op->arg[1] && is.st_ino == op->arg[2]) return 0;
+    return vs_refuse(fault, ESTALE);
+}
+
+int vs_op_userns(struct vs_plan *plan, const struct vs_op *op, struct vs_fault *fault) {
+    int fd = vs_make_userns(text(plan, op->arg[1]), text(plan, op->arg[2]), fault);
+    if (fd < 0) return fd;
+    plan->slots[op->arg[0]] = fd;
+    return 0;
+}
+
+/* The folder is made where it is missing: its parent is a cgroup mount or a delegated group. */
+int vs_op_cgroup_root(struct vs_plan *plan, const struct vs_op *op, struct vs_fault *fault) {
+    const char *path = text(plan, op->arg[1]);
+    const int flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
+    long fd = SYS(SYS_openat, AT_FDCWD, path, flags);
+    if (fd == -ENOENT) {
+        long ret = CALL(fault, SYS_mkdirat, AT_FDCWD, path, 0755);
+        if (ret < 0 && ret != -EEXIST) return (int)ret;
+        *fault = (struct vs_fault){0};
+        fd = CALL(fault, SYS_openat, AT_FDCWD, path, flags);
+    }
+    if (fd < 0) return (int)fd;
+    plan->slots[op->arg[0]] = (int)fd;
+    return 0;
+}
+
+int vs_op_tree(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fault) {
+    unsigned deep = op->arg[5] ? AT_RECURSIVE : 0;
+    long fd = CALL(fault, SYS_open_tree, m->slots[op->arg[1]], "",
+                   OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | deep);
+    if (fd < 0) return (int)fd;
+    vs_own(m, op->arg[0], (int)fd);
+    struct mount_attr attr = {.attr_set = op->arg[3], .attr_clr = op->arg[4]};
+    if (op->arg[2] != VS_NONE) {
+        attr.attr_set |= MOUNT_ATTR_IDMAP;
+        attr.userns_fd = (uint64_t)m->slots[op->arg[2]];
+    }
+    if (!attr.attr_set && !attr.attr_clr) return 0;
+    return (int)CALL(fault, SYS_mount_setattr, fd, "", AT_EMPTY_PATH | deep, &attr, sizeof attr);
+}
+
+int vs_op_open_in(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fault) {
+    struct open_how how = {
+        .flags = op->arg[3] | O_CLOEXEC,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS,
+    };
+    long fd = CALL(fault, SYS_openat2, m->slots[op->arg[1]], vs_string(m, op->arg[2]), &how,
+                   sizeof how);
+    if (fd < 0) return (int)fd;
+    vs_own(m, op->arg[0], (int)fd);
+    return 0;
+}
+
+int vs_op_sockets(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fault) {
+    int pair[2];
+    long ret = CALL(fault, SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
+    if (ret < 0) return (int)ret;
+    vs_own(m, op->arg[0], pair[0]);
+    vs_own(m, op->arg[1], pair[1]);
+    return 0;
+}
+
+/* Write to a file of /proc/PID; the process is our child and cannot be reaped meanwhile. */
+int vs_write_proc(int32_t pid, const char *file, const char *data, struct vs_fault *fault) {
+    char path[64] = "/proc/";
+    size_t n = 6 + vs_decimal(path + 6, (uint64_t)pid), size = vs_len(file);
+    if (n + size >= sizeof path) return vs_refuse(fault, ENAMETOOLONG);
+    vs_copy(path + n, file, size + 1);
+    long fd = -EACCES;
+    /* Another launch may have made the shared memory undumpable for a moment, and with it the
+     * files in /proc/PID root's. */
+    for (int attempt = 0; attempt < 1000 && fd == -EACCES; attempt++)
+        fd = CALL(fault, SYS_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return (int)fd;
+    *fault = (struct vs_fault){0};
+    long ret = CALL(fault, SYS_write, fd, data, vs_len(data));
+    SYS(SYS_close, fd);
+    return ret < 0 ? (int)ret : 0;
+}
+
+int vs_op_setgroups_deny(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fault) {
+    (void)op;
+    return vs_write_proc(m->pid, "/setgroups", "deny", fault);
+}
+
+int vs_op_map(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fault) {
+    return vs_write_proc(m->pid, vs_string(m, op->arg[0]), vs_string(m, op->arg[1]), fault);
+}
+
+/* `newuidmap PID arguments…` */
+int vs_op_map_helper(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fault) {
+    char pid[24], *argv[MAX_HELPER_ARGUMENTS];
+    uint32_t size, count = 2;
+    const char *arguments = vs_blob(m->plan, op->arg[1], &size);
+    const char *path = vs_string(m, op->arg[0]);
+    vs_decimal(pid, (uint64_t)m->pid);
+    argv[0] = (char *)path;
+    argv[1] = pid;
+    for (uint32_t at = 0; at < size; at += (uint32_t)vs_len(arguments + at) + 1) {
+        if (count + 1 >= MAX_HELPER_ARGUMENTS) return vs_refuse(fault, E2BIG);
+        argv[count++] = (char *)arguments + at;
+    }
+    argv[count] = NULL;
+    return vs_run_helper(path, argv, fault);
+}

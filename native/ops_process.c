@@ -1,0 +1,242 @@
+/* What a process is: namespaces, groups, names, limits, terminal, descriptors, program. */
+#include "core.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/close_range.h>
+#include <linux/futex.h>
+#include <linux/mount.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#define SPINS 3000
+#define MAX_STRINGS 4096
+
+int vs_op_join(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    long ret = CALL(fault, SYS_setns, c->slots[op->arg[0]], (int)op->arg[1]);
+    if (ret < 0) return (int)ret;
+    if (!(op->arg[1] & CLONE_NEWPID)) return 0;
+    return vs_join_clone(c, (uint32_t)c->report.index, fault);
+}
+
+int vs_op_await(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    (void)op;
+    int32_t adopted;
+    for (int spin = 0; spin < SPINS; spin++)
+        if (__atomic_load_n(&c->adopted, __ATOMIC_ACQUIRE)) break;
+    while (!(adopted = __atomic_load_n(&c->adopted, __ATOMIC_ACQUIRE)))
+        SYS(SYS_futex, &c->adopted, FUTEX_WAIT, 0, 0);
+    return adopted > 0 ? 0 : vs_refuse(fault, ECANCELED);
+}
+
+/* The parent may be gone already, and its pid means nothing in another pid namespace: ask the
+ * descriptor of it that we inherited. */
+int vs_op_parent_death(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    struct pollfd parent = {.fd = c->host_pidfd, .events = POLLIN};
+    struct {
+        int64_t s, ns;
+    } none = {0, 0};
+    long ret = CALL(fault, SYS_prctl, PR_SET_PDEATHSIG, op->arg[0]);
+    if (ret < 0) return (int)ret;
+    if (parent.fd >= 0 && SYS(SYS_ppoll, &parent, 1, &none, 0, 8) > 0)
+        return vs_refuse(fault, ESRCH);
+    return 0;
+}
+
+int vs_op_cgroup_join(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    long ret = CALL(fault, SYS_write, c->slots[op->arg[0]], "0", 1);
+    return ret < 0 ? (int)ret : 0;
+}
+
+int vs_op_unshare(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    (void)c;
+    return (int)CALL(fault, SYS_unshare, op->arg[0]);
+}
+
+int vs_op_hostname(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    const char *name = vs_string(c->machine, op->arg[0]);
+    return (int)CALL(fault, SYS_sethostname, name, vs_len(name));
+}
+
+int vs_op_domainname(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    const char *name = vs_string(c->machine, op->arg[0]);
+    return (int)CALL(fault, SYS_setdomainname, name, vs_len(name));
+}
+
+int vs_op_loopback(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    (void)c, (void)op;
+    struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+    long fd = CALL(fault, SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return (int)fd;
+    long ret = CALL(fault, SYS_ioctl, fd, SIOCSIFFLAGS, &request);
+    SYS(SYS_close, fd);
+    return (int)ret;
+}
+
+int vs_op_rlimit(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    (void)c;
+    uint64_t limit[2] = {op->arg[1], op->arg[2]};
+    return (int)CALL(fault, SYS_prlimit64, 0, op->arg[0], limit, 0);
+}
+
+int vs_op_umask(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    (void)c, (void)fault;
+    SYS(SYS_umask, op->arg[0]);
+    return 0;
+}
+
+int vs_op_session(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    (void)c, (void)op;
+    long ret = SYS(SYS_setsid);
+    return ret < 0 ? vs_refuse(fault, (int)-ret) : 0;
+}
+
+static int send_descriptor(int socket, int fd, struct vs_fault *fault) {
+    char byte = 0;
+    union {
+        char space[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {0};
+    struct iovec data = {.iov_base = &byte, .iov_len = 1};
+    struct msghdr message = {.msg_iov = &data,
+                             .msg_iovlen = 1,
+                             .msg_control = control.space,
+                             .msg_controllen = sizeof control.space};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    vs_copy(CMSG_DATA(header), &fd, sizeof fd);
+    long ret = CALL(fault, SYS_sendmsg, socket, &message, MSG_NOSIGNAL);
+    return ret < 0 ? (int)ret : 0;
+}
+
+/* Show the terminal as /dev/console too, where there is such a file. */
+static void bind_console(int terminal) {
+    long tree = SYS(SYS_open_tree, terminal, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    if (tree < 0) return;
+    SYS(SYS_move_mount, tree, "", AT_FDCWD, "/dev/console", MOVE_MOUNT_F_EMPTY_PATH);
+    SYS(SYS_close, tree);
+}
+
+/* A terminal from the machine's own devpts; its master goes to the parent over a socket. */
+int vs_op_terminal(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    int unlock = 0;
+    long master = CALL(fault, SYS_openat, AT_FDCWD, "/dev/pts/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (master < 0) return (int)master;
+    long ret = CALL(fault, SYS_ioctl, master, TIOCSPTLCK, &unlock);
+    if (ret < 0) return (int)ret;
+    long terminal = CALL(fault, SYS_ioctl, master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (terminal < 0) return (int)terminal;
+    ret = send_descriptor(c->slots[op->arg[0]], (int)master, fault);
+    SYS(SYS_close, master);
+    if (ret < 0) return (int)ret;
+    bind_console((int)terminal);
+    ret = CALL(fault, SYS_ioctl, terminal, TIOCSCTTY, 0);
+    for (int i = VS_STDIN; i <= VS_STDERR; i++) c->slots[i] = (int)terminal;
+    return (int)ret;
+}
+
+/* Moved up first, so that no source is overwritten before it was used. */
+int vs_op_stdio(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    (void)op;
+    for (int i = VS_STDIN; i <= VS_STDERR; i++) {
+        if (c->slots[i] >= 3 || c->slots[i] == i) continue;
+        long moved = CALL(fault, SYS_fcntl, c->slots[i], F_DUPFD_CLOEXEC, 3);
+        if (moved < 0) return (int)moved;
+        c->slots[i] = (int)moved;
+    }
+    for (int i = VS_STDIN; i <= VS_STDERR; i++) {
+        long ret = c->slots[i] == i ? CALL(fault, SYS_fcntl, i, F_SETFD, 0)
+                                    : CALL(fault, SYS_dup3, c->slots[i], i, 0);
+        if (ret < 0) return (int)ret;
+    }
+    return 0;
+}
+
+int vs_op_working_folder(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    return (int)CALL(fault, SYS_chdir, vs_string(c->machine, op->arg[0]));
+}
+
+int vs_op_close(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    (void)c, (void)op;
+    return (int)CALL(fault, SYS_close_range, 3, UINT_MAX, CLOSE_RANGE_CLOEXEC);
+}
+
+/* Lay pointers to the NUL-ended strings of a blob into `out`. */
+static int point(const struct vs_plan *plan, uint64_t arg, const char **out, struct vs_fault *fault) {
+    uint32_t size, count = 0;
+    const char *strings = vs_blob(plan, arg, &size);
+    for (uint32_t at = 0; at < size; at += (uint32_t)vs_len(strings + at) + 1) {
+        if (count + 1 >= MAX_STRINGS) return vs_refuse(fault, E2BIG);
+        out[count++] = strings + at;
+    }
+    out[count] = NULL;
+    return 0;
+}
+
+static long execute(struct vs_child *c, const char *file, const char **argv, const char **envp,
+                    struct vs_fault *fault) {
+    c->executing = 1;
+    long ret = CALL(fault, SYS_execve, file, argv, envp);
+    c->executing = 0;
+    return ret;
+}
+
+/* execvp(3): the folders of `path` in turn; a file that may not be run is remembered. */
+static long execute_search(struct vs_child *c, const char *file, const char *path,
+                           const char **argv, const char **envp, struct vs_fault *fault) {
+    size_t length = vs_len(file);
+    long worst = -ENOENT;
+    if (!length) return vs_refuse(fault, ENOENT);
+    while (*path) {
+        size_t n = 0;
+        while (path[n] && path[n] != ':') n++;
+        if (n + length + 2 < sizeof c->scratch) {
+            vs_copy(c->scratch, path, n);
+            c->scratch[n] = '/';
+            vs_copy(c->scratch + n + 1, file, length + 1);
+            long ret = execute(c, c->scratch, argv, envp, fault);
+            if (ret != -ENOENT && ret != -ENOTDIR && ret != -EACCES) return ret;
+            if (ret == -EACCES) worst = ret;
+        }
+        path += path[n] ? n + 1 : n;
+    }
+    fault->nr = SYS_execve;
+    fault->err = (int32_t)-worst;
+    return worst;
+}
+
+static const char *slash(const char *text) {
+    while (*text && *text != '/') text++;
+    return *text ? text : NULL;
+}
+
+int vs_op_exec(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    const char *argv[MAX_STRINGS], *file = vs_string(c->machine, op->arg[0]);
+    const char **envp = (const char **)c->environment;
+    int ret = point(c->machine->plan, op->arg[1], argv, fault);
+    if (ret == 0) ret = point(c->machine->plan, op->arg[2], envp, fault);
+    if (ret < 0) return ret;
+    if (slash(file)) return (int)execute(c, file, argv, envp, fault);
+    return (int)execute_search(c, file, vs_string(c->machine, op->arg[3]), argv, envp, fault);
+}
+
+/* A program opened on the host, such as the machine's init: no path leads to it inside. */
+int vs_op_exec_slot(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    const char *argv[MAX_STRINGS];
+    const char **envp = (const char **)c->environment;
+    int ret = point(c->machine->plan, op->arg[1], argv, fault);
+    if (ret == 0) ret = point(c->machine->plan, op->arg[2], envp, fault);
+    if (ret < 0) return ret;
+    c->executing = 1;
+    ret = (int)CALL(fault, SYS_execveat, c->slots[op->arg[0]], "", argv, envp, AT_EMPTY_PATH);
+    c->executing = 0;
+    return ret;
+}

@@ -1,0 +1,397 @@
+/* The child: cloned with the memory of its parent, on a stack of its own, gone from that memory
+ * when it executes or ends. No allocation, no locks and no C library state after the clone. */
+#include "core.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#define STACK 65536
+#define REGION (sizeof(struct vs_child) + 2 * STACK)
+#define POOL 16
+#define SIGSET_BYTES 8
+#define LAST_CLASSIC_SIGNAL 31
+
+static _Atomic(char *) pool[POOL];
+
+/* While launches are under way their credentials change; the kernel then marks the shared memory
+ * as not dumpable, which outlives them. The last one puts back what the first one found. */
+static atomic_int in_flight, dumpable = 1;
+
+static char *take_region(void) {
+    for (int i = 0; i < POOL; i++) {
+        char *region = atomic_exchange(&pool[i], NULL);
+        if (region) return region;
+    }
+    long ret = SYS(SYS_mmap, 0, REGION, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    return ret < 0 && ret > -4096 ? NULL : (char *)ret;
+}
+
+static void give_region(char *region) {
+    for (int i = 0; i < POOL; i++) {
+        char *none = NULL;
+        if (atomic_compare_exchange_strong(&pool[i], &none, region)) return;
+    }
+    SYS(SYS_munmap, region, REGION);
+}
+
+/* clone3 whose child runs entry(argument) on the stack given in `args` and never returns. */
+static long clone_onto(struct clone_args *args, void (*entry)(void *), void *argument) {
+    long ret;
+#if defined(__x86_64__)
+    register void (*r8)(void *) __asm__("r8") = entry;
+    register void *r9 __asm__("r9") = argument;
+    __asm__ volatile("syscall\n\ttest %%rax, %%rax\n\tjnz 1f\n\txor %%ebp, %%ebp\n\t"
+                     "mov %%r9, %%rdi\n\tcall *%%r8\n\thlt\n1:"
+                     : "=a"(ret)
+                     : "a"(SYS_clone3), "D"(args), "S"(sizeof *args), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+#elif defined(__aarch64__)
+    register long x8 __asm__("x8") = SYS_clone3;
+    register long x0 __asm__("x0") = (long)args;
+    register long x1 __asm__("x1") = sizeof *args;
+    register void (*x2)(void *) __asm__("x2") = entry;
+    register void *x3 __asm__("x3") = argument;
+    __asm__ volatile("svc 0\n\tcbnz x0, 1f\n\tmov x29, #0\n\tmov x0, x3\n\tblr x2\n1:"
+                     : "+r"(x0)
+                     : "r"(x8), "r"(x1), "r"(x2), "r"(x3)
+                     : "memory", "cc");
+    ret = x0;
+#else
+    register long a7 __asm__("a7") = SYS_clone3;
+    register long a0 __asm__("a0") = (long)args;
+    register long a1 __asm__("a1") = sizeof *args;
+    register void (*a2)(void *) __asm__("a2") = entry;
+    register void *a3 __asm__("a3") = argument;
+    __asm__ volatile("ecall\n\tbnez a0, 1f\n\tmv a0, a3\n\tjalr a2\n1:"
+                     : "+r"(a0)
+                     : "r"(a7), "r"(a1), "r"(a2), "r"(a3)
+                     : "memory", "ra");
+    ret = a0;
+#endif
+    return ret;
+}
+
+static void futex_wake(int32_t *word) { SYS(SYS_futex, word, FUTEX_WAKE, 1); }
+
+static void block_signals(uint64_t *old) {
+    uint64_t all = ~0ull;
+    SYS(SYS_rt_sigprocmask, SIG_SETMASK, &all, old, SIGSET_BYTES);
+}
+
+static void restore_signals(const uint64_t *mask) {
+    SYS(SYS_rt_sigprocmask, SIG_SETMASK, mask, 0, SIGSET_BYTES);
+}
+
+/* Handlers of the parent must not run in the child, and ignored signals are not inherited. */
+static void default_signals(void) {
+    struct {
+        void *handler;
+        unsigned long flags;
+        void *restorer;
+        uint64_t mask;
+    } action = {0};
+    for (int number = 1; number <= LAST_CLASSIC_SIGNAL; number++)
+        if (number != SIGKILL && number != SIGSTOP)
+            SYS(SYS_rt_sigaction, number, &action, 0, SIGSET_BYTES);
+}
+
+static void __attribute__((noreturn)) child_end(struct vs_child *c, int told) {
+    if (!told) { /* no CLONE_CHILD_CLEARTID was asked for */
+        __atomic_store_n(&c->running, 0, __ATOMIC_RELEASE);
+        futex_wake(&c->running);
+    }
+    for (;;) SYS(SYS_exit, 127);
+}
+
+static vs_enter_fn *const enter_handlers[] = {
+    [OP_join] = vs_op_join,
+    [OP_await] = vs_op_await,
+    [OP_parent_death] = vs_op_parent_death,
+    [OP_cgroup_join] = vs_op_cgroup_join,
+    [OP_unshare] = vs_op_unshare,
+    [OP_become] = vs_op_become,
+    [OP_propagation] = vs_op_propagation,
+    [OP_fsmount] = vs_op_fsmount,
+    [OP_overlay] = vs_op_overlay,
+    [OP_clone_tree] = vs_op_clone_tree,
+    [OP_attach] = vs_op_attach,
+    [OP_fail] = vs_op_fail,
+    [OP_mkdir] = vs_op_mkdir,
+    [OP_symlink] = vs_op_symlink,
+    [OP_file] = vs_op_file,
+    [OP_node] = vs_op_node,
+    [OP_lookup] = vs_op_lookup,
+    [OP_write] = vs_op_write,
+    [OP_seal] = vs_op_seal,
+    [OP_pivot] = vs_op_pivot,
+    [OP_hostname] = vs_op_hostname,
+    [OP_domainname] = vs_op_domainname,
+    [OP_loopback] = vs_op_loopback,
+    [OP_rlimit] = vs_op_rlimit,
+    [OP_umask] = vs_op_umask,
+    [OP_session] = vs_op_session,
+    [OP_terminal] = vs_op_terminal,
+    [OP_stdio] = vs_op_stdio,
+    [OP_groups] = vs_op_groups,
+    [OP_user] = vs_op_user,
+    [OP_capabilities] = vs_op_capabilities,
+    [OP_working_folder] = vs_op_working_folder,
+    [OP_no_new_privileges] = vs_op_no_new_privileges,
+    [OP_landlock] = vs_op_landlock,
+    [OP_close] = vs_op_close,
+    [OP_seccomp] = vs_op_seccomp,
+    [OP_exec] = vs_op_exec,
+    [OP_exec_slot] = vs_op_exec_slot,
+};
+
+/* Run the operations from `index` on; the last one executes the command. */
+void vs_child_enter(struct vs_child *c, uint32_t index) {
+    const struct vs_plan *plan = c->machine->plan;
+    int told = !c->second_stack || c->joined_pid;
+    for (; index < plan->first[VS_RELEASE]; index++) {
+        c->report.index = (int32_t)index;
+        if ((int32_t)index == c->machine->fail_at) {
+            vs_refuse(&c->report.fault, EIO);
+            child_end(c, told);
+        }
+        if (enter_handlers[plan->ops[index].code](c, &plan->ops[index], &c->report.fault) < 0)
+            child_end(c, told);
+    }
+    vs_refuse(&c->report.fault, ENOEXEC); /* a plan without an exec */
+    child_end(c, told);
+}
+
+static void child_entry(void *argument) {
+    struct vs_child *c = argument;
+    uint64_t none = 0;
+    default_signals();
+    restore_signals(&none);
+    vs_child_enter(c, c->machine->plan->first[VS_ENTER]);
+}
+
+static void joined_entry(void *argument) {
+    struct vs_child *c = argument;
+    vs_child_enter(c, (uint32_t)c->report.index + 1);
+}
+
+/* After a `join` of a pid namespace: go on as a child that is in it. Only returns on failure. */
+int vs_join_clone(struct vs_child *c, uint32_t index, struct vs_fault *fault) {
+    struct clone_args args = {
+        .flags = CLONE_VM | CLONE_PARENT | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID,
+        .parent_tid = (uint64_t)(uintptr_t)&c->joined_pid,
+        .child_tid = (uint64_t)(uintptr_t)&c->running,
+        .stack = (uint64_t)(uintptr_t)c->second_stack,
+        .stack_size = STACK,
+    };
+    c->report.index = (int32_t)index;
+    long pid = clone_onto(&args, joined_entry, c);
+    if (pid >= 0)
+        for (;;) SYS(SYS_exit, 0);
+    fault->nr = SYS_clone3;
+    fault->err = (int32_t)-pid;
+    return (int)pid;
+}
+
+/* Wait until the child has left our memory. */
+static void await_departure(struct vs_child *c, int pidfd) {
+    struct timespec_64 {
+        int64_t s, ns;
+    } step = {0, 50000000};
+    int32_t running;
+    while ((running = __atomic_load_n(&c->running, __ATOMIC_ACQUIRE)) != 0) {
+        SYS(SYS_futex, &c->running, FUTEX_WAIT, running, c->second_stack ? &step : NULL);
+        siginfo_t info = {0};
+        if (c->second_stack && !__atomic_load_n(&c->joined_pid, __ATOMIC_ACQUIRE) &&
+            SYS(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, 0) == 0 &&
+            info.si_pid)
+            return; /* killed before it could clone: no one else will tell */
+    }
+}
+
+static int needs_second_stack(const struct vs_plan *plan) {
+    const struct vs_op *first = &plan->ops[plan->first[VS_ENTER]];
+    for (uint32_t i = plan->first[VS_ENTER]; i < plan->first[VS_ENTER + 1]; i++, first++)
+        if (first->code == OP_join && first->arg[1] & CLONE_NEWPID) return 1;
+    return 0;
+}
+
+static long clone_child(struct vs_child *c, char *stack, struct vs_fault *fault) {
+    struct vs_machine *m = c->machine;
+    const struct vs_op *op = &m->plan->ops[m->plan->first[VS_SPAWN]];
+    struct clone_args args = {
+        .flags = op->arg[0] | CLONE_VM | CLONE_PIDFD | CLONE_UNTRACED,
+        .pidfd = (uint64_t)(uintptr_t)&m->pidfd,
+        .child_tid = (uint64_t)(uintptr_t)&c->running,
+        .stack = (uint64_t)(uintptr_t)stack,
+        .stack_size = STACK,
+    };
+    if (!c->second_stack) args.flags |= CLONE_CHILD_CLEARTID;
+    if (op->arg[1] != VS_NONE) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)m->slots[op->arg[1]];
+    }
+    c->report.index = (int32_t)m->plan->first[VS_SPAWN];
+    if (c->report.index == m->fail_at) return vs_refuse(fault, EIO);
+    uint64_t mask;
+    block_signals(&mask);
+    long pid = clone_onto(&args, child_entry, c);
+    restore_signals(&mask);
+    if (pid < 0) {
+        fault->nr = SYS_clone3;
+        fault->err = (int32_t)-pid;
+    }
+    return pid;
+}
+
+/* The child that a `join` left behind is the machine's process from here on. */
+static void follow_joined(struct vs_machine *m, struct vs_child *c) {
+    struct vs_stat ignored;
+    vs_reap(m->pidfd, 0, &ignored);
+    SYS(SYS_close, m->pidfd);
+    m->pid = c->joined_pid;
+    m->pidfd = m->pid > 0 ? (int)SYS(SYS_pidfd_open, m->pid, 0) : -1;
+}
+
+/* The child has left: executing, or with a report of what failed. */
+static int settle(struct vs_machine *m, struct vs_child *c, struct vs_report *report) {
+    struct vs_stat ignored;
+    if (c->second_stack) follow_joined(m, c);
+    if (c->executing && !c->report.fault.err && !report->fault.err) return 0;
+    if (m->pidfd >= 0) {
+        SYS(SYS_pidfd_send_signal, m->pidfd, SIGKILL, 0, 0);
+        vs_reap(m->pidfd, 0, &ignored);
+    }
+    if (report->fault.err) return -report->fault.err;
+    if (!c->report.fault.err) c->report.fault.err = ECANCELED; /* killed from outside */
+    *report = c->report;
+    return -report->fault.err;
+}
+
+static int adopt(struct vs_machine *m, struct vs_child *c, struct vs_report *report) {
+    int ret = vs_adopt(m, report);
+    __atomic_store_n(&c->adopted, ret < 0 ? -1 : 1, __ATOMIC_RELEASE);
+    futex_wake(&c->adopted);
+    return ret;
+}
+
+static int spawn_on(struct vs_machine *m, struct vs_child *c, char *stacks,
+                    struct vs_report *report) {
+    c->second_stack = needs_second_stack(m->plan) ? stacks + STACK : NULL;
+    c->running = 1;
+    long pid = clone_child(c, stacks, &report->fault);
+    if (pid < 0) {
+        report->index = c->report.index;
+        return (int)pid;
+    }
+    m->pid = (int32_t)pid;
+    if (m->plan->first[VS_ADOPT] != m->plan->first[VS_ADOPT + 1]) adopt(m, c, report);
+    await_departure(c, m->pidfd);
+    return settle(m, c, report);
+}
+
+int vs_spawn(struct vs_machine *m, int host_pidfd, struct vs_report *report) {
+    char *region = take_region();
+    if (!region) {
+        report->fault = (struct vs_fault){.nr = SYS_mmap, .err = ENOMEM};
+        return -ENOMEM;
+    }
+    struct vs_child *c = (struct vs_child *)region;
+    c->machine = m;
+    c->report = (struct vs_report){.index = -1};
+    c->adopted = c->executing = c->joined_pid = 0;
+    c->host_pidfd = host_pidfd;
+    for (int i = 0; i < VS_SLOTS; i++) c->slots[i] = m->slots[i];
+    if (atomic_fetch_add(&in_flight, 1) == 0)
+        atomic_store(&dumpable, (int)SYS(SYS_prctl, PR_GET_DUMPABLE));
+    char *stacks = region + ((sizeof *c + 63) & ~63ul);
+    int ret = spawn_on(m, c, (char *)((uintptr_t)stacks & ~63ul), report);
+    int before = atomic_load(&dumpable);
+    if (atomic_fetch_sub(&in_flight, 1) == 1) SYS(SYS_prctl, PR_SET_DUMPABLE, before);
+    give_region(region);
+    return ret;
+}
+
+static void helper_entry(void *argument) {
+    void **call = argument;
+    char *environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
+    uint64_t none = 0;
+    default_signals();
+    restore_signals(&none);
+    SYS(SYS_execve, call[0], call[1], environment);
+    for (;;) SYS(SYS_exit, 127);
+}
+
+static void idle_entry(void *argument) {
+    (void)argument;
+    for (;;) SYS(SYS_ppoll, 0, 0, 0, 0, 8);
+}
+
+/* Clone a short-lived child of our own that shares memory; returns its pid. */
+static long clone_helper(char *stack, uint64_t flags, void (*entry)(void *), void *argument,
+                         int *pidfd) {
+    struct clone_args args = {
+        .flags = flags | CLONE_VM | CLONE_PIDFD,
+        .pidfd = (uint64_t)(uintptr_t)pidfd,
+        .stack = (uint64_t)(uintptr_t)stack,
+        .stack_size = STACK,
+    };
+    uint64_t mask;
+    block_signals(&mask);
+    long pid = clone_onto(&args, entry, argument);
+    restore_signals(&mask);
+    return pid;
+}
+
+/* Run a helper program and wait for it; EPERM where it fails. */
+int vs_run_helper(const char *path, char *const *argv, struct vs_fault *fault) {
+    char *region = take_region();
+    if (!region) return vs_refuse(fault, ENOMEM);
+    const void *call[] = {path, argv};
+    struct vs_stat stat = {0};
+    int pidfd = -1;
+    long pid = clone_helper(region, CLONE_VFORK, helper_entry, call, &pidfd);
+    if (pid >= 0) {
+        vs_reap(pidfd, 0, &stat);
+        SYS(SYS_close, pidfd);
+    }
+    give_region(region);
+    if (pid < 0) return vs_refuse(fault, (int)-pid);
+    if (stat.code == CLD_EXITED && stat.status == 0) return 0;
+    return vs_refuse(fault, stat.status == 127 ? ENOENT : EPERM);
+}
+
+/* Make a user namespace with the given maps and return a descriptor of it. */
+int vs_make_userns(const char *uid_map, const char *gid_map, struct vs_fault *fault) {
+    char *region = take_region(), path[40] = "/proc/";
+    if (!region) return vs_refuse(fault, ENOMEM);
+    struct vs_stat ignored;
+    int pidfd = -1, fd = -1;
+    long pid = clone_helper(region, CLONE_NEWUSER, idle_entry, NULL, &pidfd);
+    if (pid < 0) {
+        give_region(region);
+        fault->nr = SYS_clone3;
+        return fault->err = (int)-pid, (int)pid;
+    }
+    int ret = vs_write_proc((int32_t)pid, "/uid_map", uid_map, fault);
+    if (ret == 0) ret = vs_write_proc((int32_t)pid, "/gid_map", gid_map, fault);
+    if (ret == 0) {
+        size_t n = 6 + vs_decimal(path + 6, (uint64_t)pid);
+        vs_copy(path + n, "/ns/user", 9);
+        fd = (int)CALL(fault, SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+        ret = fd < 0 ? fd : 0;
+    }
+    SYS(SYS_pidfd_send_signal, pidfd, SIGKILL, 0, 0);
+    vs_reap(pidfd, 0, &ignored);
+    SYS(SYS_close, pidfd);
+    give_region(region);
+    return ret < 0 ? ret : fd;
+}

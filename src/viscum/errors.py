@@ -1,0 +1,104 @@
+"""The exceptions of Viscum, their exit codes, and the hints that say what to do.
+
+ViscumError                 exit 125
+├── SpecError               what was asked for makes no sense (also a ValueError)
+├── HostError               this host cannot give it
+├── PlanError               a compiled plan is malformed or no longer fits
+├── LaunchError             an operation of the plan failed
+│   ├── CommandNotFound     exit 127
+│   └── CommandNotExecutable  exit 126
+├── MachineError            the machine is not in a state that allows it
+└── TimeoutExpired          a wait ended before what it waited for (also a TimeoutError)
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CommandNotExecutable",
+    "CommandNotFound",
+    "HostError",
+    "LaunchError",
+    "MachineError",
+    "PlanError",
+    "SpecError",
+    "TimeoutExpired",
+    "ViscumError",
+    "ViscumWarning",
+]
+
+
+class ViscumError(Exception):
+    """Base of every error that Viscum raises on purpose.
+
+    `message` names the value or path that failed; `hint` says what to do about it.
+    """
+
+    exit_code = 125
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class SpecError(ViscumError, ValueError):
+    """What was asked for is malformed or contradicts itself."""
+
+
+class HostError(ViscumError):
+    """The host lacks or refuses what was asked for."""
+
+
+class PlanError(ViscumError):
+    """A compiled plan is malformed, of another version, or was made for another host."""
+
+
+class LaunchError(ViscumError):
+    """An operation of the plan failed; nothing of the launch is left.
+
+    `operation` is the failed operation as `Operation.describe` prints it, `index` its place
+    in the plan, `errno` the error number and `syscall` the name of the call that failed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        index: int = -1,
+        operation: str = "",
+        errno: int = 0,
+        syscall: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.index = index
+        self.operation = operation
+        self.errno = errno
+        self.syscall = syscall
+
+
+class CommandNotFound(LaunchError):
+    """The command does not exist in the machine's root."""
+
+    exit_code = 127
+
+
+class CommandNotExecutable(LaunchError):
+    """The command exists in the machine's root but the kernel will not execute it."""
+
+    exit_code = 126
+
+
+class MachineError(ViscumError):
+    """The machine is not in a state that allows the request."""
+
+
+class TimeoutExpired(ViscumError, TimeoutError):
+    """A wait ended before what it waited for."""
+
+
+class ViscumWarning(UserWarning):
+    """Something asked for was lost because the host refuses it; `strict` refuses instead."""

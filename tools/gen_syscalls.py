@@ -1,0 +1,182 @@
+"""Write the system call tables and the pre-resolved default profile of `viscum.guard`.
+
+    gen_syscalls.py tables DIRECTORY    src/viscum/guard/syscalls_<arch>.py
+    gen_syscalls.py ranges              src/viscum/guard/profile_<arch>.py
+
+DIRECTORY holds the kernel's exported headers of every architecture, laid out as the wheel of
+`ziglang` carries them (`pip download ziglang`, then `ziglang/lib/libc/include` of the archive):
+`<family>-linux-any/asm/unistd_64.h` and so on, and `any-linux-any/linux/version.h`. The numbers
+are the kernel's user interface: they never change, and new ones are only added.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+GUARD = ROOT / "src" / "viscum" / "guard"
+sys.path.insert(0, str(ROOT / "src"))
+
+HEADERS = {
+    "x86_64": ("x86-linux-any/asm/unistd_64.h",),
+    "x86": ("x86-linux-any/asm/unistd_32.h",),
+    "x32": ("x86-linux-any/asm/unistd_x32.h",),
+    "aarch64": ("aarch64-linux-any/asm/unistd_64.h",),
+    "arm": ("arm-linux-any/asm/unistd-eabi.h", "arm-linux-any/asm/unistd.h"),
+    "riscv64": ("riscv-linux-any/asm/unistd_64.h",),
+    "s390x": ("s390x-linux-any/asm/unistd_64.h",),
+    "ppc64le": ("powerpc-linux-any/asm/unistd_64.h",),
+}
+BASES = {
+    "__X32_SYSCALL_BIT": 0x40000000,
+    "__NR_SYSCALL_BASE": 0,
+    "__ARM_NR_BASE": 0xF0000,
+}
+NOT_CALLS = {"SYSCALL_MASK", "syscalls", "BASE", "OABI_SYSCALL_BASE", "SYSCALL_BASE"}
+DEFINE = re.compile(r"#\s*define\s+__(?:ARM_)?NR_(\w+)\s+(.+)")
+RANGED = {"x86_64": ("x86_64", "x86", "x32"), "aarch64": ("aarch64", "arm")}
+
+
+def definitions(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and the expression of every number that `text` defines."""
+    for line in text.splitlines():
+        found = DEFINE.match(line)
+        if found and found[1] not in NOT_CALLS:
+            yield found[1], found[2].split("/*")[0].strip(" ()\t")
+
+
+def numbers(paths: list[pathlib.Path]) -> dict[str, int]:
+    """Return the number of each system call that the headers at `paths` name."""
+    table: dict[str, int] = {}
+    for path in paths:
+        for name, expression in definitions(path.read_text()):
+            base, _, offset = expression.replace(" ", "").rpartition("+")
+            if offset.startswith("__NR_"):
+                table[name] = table[offset.removeprefix("__NR_")]
+            else:
+                table[name] = (BASES[base] if base else 0) + int(offset, 0)
+    return table
+
+
+def runs(table: dict[str, int]) -> list[tuple[int, list[str]]]:
+    """Return `table` as runs of names with consecutive numbers; a second name of one number
+    is a run of its own.
+    """
+    found: list[tuple[int, list[str]]] = []
+    seconds: list[tuple[int, list[str]]] = []
+    names: dict[int, str] = {}
+    for name, number in table.items():
+        if number in names:
+            seconds.append((number, [name]))
+        names.setdefault(number, name)
+    for number in sorted(names):
+        if found and found[-1][0] + len(found[-1][1]) == number:
+            found[-1][1].append(names[number])
+        else:
+            found.append((number, [names[number]]))
+    return found + seconds
+
+
+def literal(number: int) -> str:
+    """Return `number` as these files write it."""
+    return f"{number:#x}" if number > 0xFFFF else str(number)
+
+
+def table_module(arch: str, version: str, table: dict[str, int]) -> str:
+    """Return the text of the module that holds the table of `arch`."""
+    lines = [
+        f'"""System call numbers of {arch} as of Linux {version}, in runs of consecutive numbers.',
+        "",
+        'Written by tools/gen_syscalls.py; do not edit.',
+        '"""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "RUNS: tuple[tuple[int, str], ...] = (",
+    ]
+    for start, names in runs(table):
+        text = " ".join(names)
+        short = f'    ({literal(start)}, "{text}"),'
+        if len(short) <= 100:
+            lines.append(short)
+            continue
+        lines += ["    (", f"        {literal(start)},"]
+        wrapped = textwrap.wrap(text, 88, break_long_words=False)
+        lines += [f'        "{part} "' for part in wrapped[:-1]]
+        lines += [f'        "{wrapped[-1]}",', "    ),"]
+    return "\n".join([*lines, ")", ""])
+
+
+def write_tables(directory: pathlib.Path) -> None:
+    """Write the table of every architecture from the headers in `directory`."""
+    text = (directory / "any-linux-any" / "linux" / "version.h").read_text()
+    code = int(re.findall(r"LINUX_VERSION_CODE\s+(\d+)", text)[0])
+    version = f"{code >> 16}.{code >> 8 & 0xFF}"
+    for arch, paths in HEADERS.items():
+        table = numbers([directory / path for path in paths])
+        (GUARD / f"syscalls_{arch}.py").write_text(table_module(arch, version, table))
+
+
+def columns(name: str, values: list[str]) -> list[str]:
+    """Return the lines of a tuple called `name`, filled to the width of a line."""
+    filled = textwrap.wrap(", ".join(values) + ",", 92)
+    return [f"{name} = (", *(f"    {line}" for line in filled), ")"]
+
+
+def range_module(native: str) -> str:
+    """Return the text of the module that holds the default profile resolved for `native`."""
+    from viscum.guard import profile, seccomp  # noqa: PLC0415 - it may not exist yet
+
+    policy = profile.unresolved_rules(profile.ALL_GROUPS)
+    keys: dict[tuple[int, ...] | None, int] = {}
+    lines: list[str] = []
+    for arch in RANGED[native]:
+        starts, owners = seccomp.segments(policy, arch)
+        indexes = [keys.setdefault(owner, len(keys)) for owner in owners]
+        lines += columns(f"STARTS_{arch.upper()}", [literal(start) for start in starts])
+        lines += columns(f"KEYS_{arch.upper()}", [str(index) for index in indexes])
+    table = ", ".join(f'"{arch}": (STARTS_{arch.upper()}, KEYS_{arch.upper()})'
+                      for arch in RANGED[native])
+    groups = [repr(key) for key in keys]
+    return "\n".join([
+        f'"""The default profile resolved to ranges of numbers for {native} and its companions.',
+        "",
+        "A range begins at a number of STARTS_* and belongs to the groups at its place of KEYS_*",
+        "in GROUPS: indexes into `profile.GROUPS`, or None past the newest call that is known.",
+        "",
+        "Written by tools/gen_syscalls.py; do not edit.",
+        '"""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "GROUPS: tuple[tuple[int, ...] | None, ...] = (",
+        *(f"    {group}," for group in groups),
+        ")",
+        *lines,
+        f"RANGES = {{{table}}}",
+        "",
+    ])
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command that `arguments` name."""
+    if arguments[:1] == ["tables"] and len(arguments) == 2:  # noqa: PLR2004
+        write_tables(pathlib.Path(arguments[1]))
+    elif arguments == ["ranges"]:
+        for native in RANGED:
+            (GUARD / f"profile_{native}.py").write_text(range_module(native))
+    else:
+        sys.stderr.write(__doc__ or "")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
