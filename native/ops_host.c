@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -39,6 +40,22 @@ int vs_op_expect_file(struct vs_plan *plan, const struct vs_op *op, struct vs_fa
     if (ret < 0) return (int)ret;
     if (is.st_dev == op->arg[1] && is.st_ino == op->arg[2]) return 0;
     return vs_refuse(fault, ESTALE);
+}
+
+/* Executed from a sealed copy, so that no machine can write to the host's program through
+ * /proc/PID/exe (CVE-2019-5736). */
+int vs_op_program(struct vs_plan *plan, const struct vs_op *op, struct vs_fault *fault) {
+    long from = CALL(fault, SYS_openat, AT_FDCWD, text(plan, op->arg[1]), O_RDONLY | O_CLOEXEC);
+    if (from < 0) return (int)from;
+    long fd = CALL(fault, SYS_memfd_create, "viscum-program", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    long ret = fd;
+    while (ret > 0) ret = CALL(fault, SYS_sendfile, fd, from, 0, 1 << 20);
+    SYS(SYS_close, from);
+    if (fd < 0) return (int)fd;
+    plan->slots[op->arg[0]] = (int)fd;
+    if (ret < 0) return (int)ret;
+    return (int)CALL(fault, SYS_fcntl, fd, F_ADD_SEALS,
+                     F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
 }
 
 int vs_op_userns(struct vs_plan *plan, const struct vs_op *op, struct vs_fault *fault) {

@@ -24,6 +24,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 GUARD = ROOT / "src" / "viscum" / "guard"
 sys.path.insert(0, str(ROOT / "src"))
 
+from viscum.guard import policy, profile  # noqa: E402
+
 HEADERS = {
     "x86_64": ("x86-linux-any/asm/unistd_64.h",),
     "x86": ("x86-linux-any/asm/unistd_32.h",),
@@ -66,8 +68,9 @@ def numbers(paths: list[pathlib.Path]) -> dict[str, int]:
 
 
 def runs(table: dict[str, int]) -> list[tuple[int, list[str]]]:
-    """Return `table` as runs of names with consecutive numbers; a second name of one number
-    is a run of its own.
+    """Return `table` as runs of names with consecutive numbers.
+
+    A second name of one number is a run of its own.
     """
     found: list[tuple[int, list[str]]] = []
     seconds: list[tuple[int, list[str]]] = []
@@ -94,7 +97,7 @@ def table_module(arch: str, version: str, table: dict[str, int]) -> str:
     lines = [
         f'"""System call numbers of {arch} as of Linux {version}, in runs of consecutive numbers.',
         "",
-        'Written by tools/gen_syscalls.py; do not edit.',
+        "Written by tools/gen_syscalls.py; do not edit.",
         '"""',
         "",
         "from __future__ import annotations",
@@ -130,15 +133,23 @@ def columns(name: str, values: list[str]) -> list[str]:
     return [f"{name} = (", *(f"    {line}" for line in filled), ")"]
 
 
+def always(group: profile.Group) -> bool:
+    """Return whether `group` lets its calls through whatever the machine is."""
+    return group.action == policy.ALLOW and not (group.conditions or group.caps or group.arches)
+
+
 def range_module(native: str) -> str:
     """Return the text of the module that holds the default profile resolved for `native`."""
-    from viscum.guard import profile, seccomp  # noqa: PLC0415 - it may not exist yet
-
-    policy = profile.unresolved_rules(profile.ALL_GROUPS)
+    rules = tuple(group.rule(profile.DENY) for group in profile.GROUPS)
+    everything = policy.Policy(profile.DENY, rules)
+    plain = {(place,) for place, group in enumerate(profile.GROUPS) if always(group)}
     keys: dict[tuple[int, ...] | None, int] = {}
     lines: list[str] = []
     for arch in RANGED[native]:
-        starts, owners = seccomp.segments(policy, arch)
+        starts, owners = policy.segments(everything, arch)
+        owners = [min(plain) if owner in plain else owner for owner in owners]
+        first = [place for place in range(len(owners)) if owners[place : place + 1] != owners[place - 1 : place]]
+        starts, owners = [starts[place] for place in first], [owners[place] for place in first]
         indexes = [keys.setdefault(owner, len(keys)) for owner in owners]
         lines += columns(f"STARTS_{arch.upper()}", [literal(start) for start in starts])
         lines += columns(f"KEYS_{arch.upper()}", [str(index) for index in indexes])
@@ -167,7 +178,7 @@ def range_module(native: str) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run the command that `arguments` name."""
-    if arguments[:1] == ["tables"] and len(arguments) == 2:  # noqa: PLR2004
+    if arguments[:1] == ["tables"] and len(arguments) == 2:
         write_tables(pathlib.Path(arguments[1]))
     elif arguments == ["ranges"]:
         for native in RANGED:

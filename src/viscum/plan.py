@@ -43,6 +43,7 @@ _VOCABULARY = """
 load    open            slot:F path:S flags:Ix       | open a folder or file of the host as a handle
 load    expect-host     machine:S release:S          | refuse another architecture or kernel
 load    expect-file     slot:F dev:I ino:I           | refuse a file that was replaced since compiling
+load    program         slot:F path:S                | keep a sealed copy of a static program
 load    userns          slot:F uid_map:S gid_map:S   | keep a user namespace for id-mapped mounts
 load    cgroup-root     slot:F path:S                | open the parent of the machines' cgroups
 prepare cgroup          slot:F root:F name:S         | make the machine's cgroup

@@ -1,0 +1,1 @@
+"""Drivers: each lowers a spec and a host to a plan."""

@@ -1,0 +1,297 @@
+"""The process driver: a machine made of namespaces, groups, a root of its own and a guard.
+
+`compile_plan` is pure: the same spec and host give the same operations. The order of the
+operations of `enter` is the order of this file.
+"""
+
+from __future__ import annotations
+
+from ..errors import HostError, SpecError
+from ..frozen import Frozen
+from ..guard import capabilities
+from ..plan import NONE, Plan, op
+from ..resources.limits import PREFIX, compile_groups
+from ..resources.usage import usage_files
+from ..spec import DEFAULT_PATH
+from .root import RootBuilder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..host import Host
+    from ..plan import Operation
+    from ..resources.limits import Groups
+    from ..spec import Spec
+
+__all__ = ["Compiled", "compile_plan"]
+
+CLONE_NEWTIME = 0x80
+CLONE_NEWNS = 0x20000
+CLONE_NEWCGROUP = 0x2000000
+CLONE_NEWUTS = 0x4000000
+CLONE_NEWIPC = 0x8000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+MS_REC_PRIVATE = 0x4000 | 0x40000
+SIGKILL = 9
+
+RANGE = 65536
+BASE_ID = 0x2000_0000
+"""The unprivileged ids that root's machines are mapped to; the range that systemd.resource
+reserves for containers holds it."""
+
+FIRST_SLOT = 8
+LIFE_SLOT = 4
+RLIMITS = (
+    "cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice rtprio "
+    "rttime"
+).split()
+"""By number, as getrlimit(2) has them on every architecture that Viscum runs on."""
+
+
+class Compiled(Frozen):
+    """A plan, what the host could not give of it, and where to look at the machine."""
+
+    plan: Plan
+    lost: tuple[str, ...]
+    groups: Groups
+    files: tuple[tuple[int, str], ...]
+    kill_slot: int
+    terminal_slot: int
+    id_prefix: str = PREFIX
+
+
+class Slots:
+    """Hands out slot numbers."""
+
+    def __init__(self) -> None:
+        self.next = FIRST_SLOT
+
+    def __call__(self) -> int:
+        self.next += 1
+        return self.next - 1
+
+
+class Sections:
+    """The operations of a plan as they are collected, by section."""
+
+    def __init__(self) -> None:
+        self.load: list[Operation] = []
+        self.prepare: list[Operation] = []
+        self.adopt: list[Operation] = []
+        self.enter: list[Operation] = []
+        self.release: list[Operation] = []
+        self.lost: list[str] = []
+
+
+class Ids(Frozen):
+    """How the machine's ids map to the host's."""
+
+    namespace: bool
+    base_uid: int
+    base_gid: int
+    count: int
+    helper: bool
+
+    @property
+    def uid_map(self) -> str:
+        """The line of /proc/PID/uid_map."""
+        return f"0 {self.base_uid} {self.count}"
+
+    @property
+    def gid_map(self) -> str:
+        """The line of /proc/PID/gid_map."""
+        return f"0 {self.base_gid} {self.count}"
+
+
+def choose_ids(spec: Spec, host: Host) -> Ids:
+    """Return the id map of a machine: a range of root's, subordinate ids, or one's own id."""
+    if spec.userns == "host":
+        if not host.capable:
+            raise HostError(
+                "the host's user namespace needs privileges that this user lacks",
+                hint="leave --userns private",
+            )
+        return Ids(False, 0, 0, 1 << 32, False)
+    if not host.user_namespaces:
+        raise HostError(
+            "this host allows no user namespaces",
+            hint="sysctl user.max_user_namespaces=65536, or as root --userns host",
+        )
+    if host.capable and host.full_identity:
+        return Ids(True, BASE_ID, BASE_ID, RANGE, False)
+    if host.subordinate:
+        return Ids(True, host.uid, host.gid, RANGE, True)
+    return Ids(True, host.uid, host.gid, 1, False)
+
+
+def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b"") -> Compiled:
+    """Lower `spec` to a plan for `host`.
+
+    `init` is the path of viscum-init, needed with `init` and `idle`; `seccomp` is the compiled
+    filter, empty for none. Raises SpecError, HostError.
+    """
+    slots, parts = Slots(), Sections()
+    ids = choose_ids(spec, host)
+    parts.load.append(op("expect-host", host.machine, host.release))
+    groups = compile_groups(spec.limits, host.cgroups, slots)
+    parts.load += groups.load
+    parts.prepare += groups.prepare
+    parts.release += groups.release
+    parts.lost += [f"the limit {file} (no cgroup controller for it)" for file in groups.lost]
+    terminal = _prepare_terminal(spec, slots, parts)
+    _namespaces(spec, host, ids, groups, parts)
+    root = RootBuilder(spec, host, ids, slots, parts)
+    root.build(groups)
+    init_slot = _open_init(spec, init, slots, parts)
+    _identity(spec, host, parts, terminal)
+    _guard(spec, host, ids, parts, seccomp)
+    if parts.lost and spec.strict:
+        raise HostError(f"this host cannot give {parts.lost[0]}", hint="drop --strict to go without")
+    operations = [*parts.load, *parts.prepare, _clone(spec, ids, groups), *parts.adopt]
+    operations += [*parts.enter, _exec(spec, init_slot), *parts.release]
+    return Compiled(
+        Plan(operations),
+        tuple(parts.lost),
+        groups,
+        usage_files(groups, v1=bool(host.cgroups.v1)),
+        groups.slot("") if spec.pid == "host" else NONE,
+        terminal[0],
+    )
+
+
+def _clone(spec: Spec, ids: Ids, groups: Groups) -> Operation:
+    flags = CLONE_NEWNS
+    flags |= CLONE_NEWUSER if ids.namespace else 0
+    flags |= CLONE_NEWPID if spec.pid == "private" else 0
+    flags |= CLONE_NEWIPC if spec.ipc == "private" else 0
+    flags |= CLONE_NEWUTS if spec.uts == "private" else 0
+    flags |= 0 if spec.network == "host" else CLONE_NEWNET
+    return op("clone", flags, groups.into)
+
+
+def _prepare_terminal(spec: Spec, slots: Slots, parts: Sections) -> tuple[int, int]:
+    if not spec.tty:
+        return NONE, NONE
+    near, far = slots(), slots()
+    parts.prepare.append(op("sockets", near, far))
+    return near, far
+
+
+def _namespaces(spec: Spec, host: Host, ids: Ids, groups: Groups, parts: Sections) -> None:
+    if ids.namespace and ids.helper and host.subordinate:
+        (uid, _), (gid, _) = host.subordinate
+        rest = RANGE - 1
+        for helper, own, first in (("uid", host.uid, uid), ("gid", host.gid, gid)):
+            words = ("0", str(own), "1", "1", str(first), str(rest))
+            path = f"/usr/bin/new{helper}map"
+            parts.adopt.append(op("map-helper", path, b"".join(w.encode() + b"\0" for w in words)))
+    elif ids.namespace:
+        if ids.count == 1:
+            parts.adopt.append(op("setgroups-deny"))
+        parts.adopt.append(op("map", "/uid_map", ids.uid_map))
+        parts.adopt.append(op("map", "/gid_map", ids.gid_map))
+    if parts.adopt:
+        parts.enter.append(op("await"))
+    parts.enter += groups.enter
+    if groups.slots:
+        parts.enter.append(op("unshare", CLONE_NEWCGROUP))
+    if ids.namespace:
+        parts.enter.append(op("become", 0, 0))
+    parts.enter.append(op("propagation", MS_REC_PRIVATE))
+    del spec
+
+
+def _open_init(spec: Spec, init: str, slots: Slots, parts: Sections) -> int:
+    if not (spec.init or spec.idle):
+        return NONE
+    slot = slots()
+    parts.load.append(op("program", slot, init))
+    return slot
+
+
+def _identity(spec: Spec, host: Host, parts: Sections, terminal: tuple[int, int]) -> None:
+    enter = parts.enter
+    if spec.uts == "private":
+        enter.append(op("hostname", spec.hostname or "viscum"))
+    if spec.network != "host":
+        enter.append(op("loopback"))
+    for limit in spec.rlimits:
+        if limit.name not in RLIMITS:
+            raise SpecError(f"ulimit {limit.name!r} is unknown", hint=f"one of {', '.join(RLIMITS)}")
+        enter.append(op("rlimit", RLIMITS.index(limit.name), limit.soft, limit.hard))
+    enter.append(op("umask", 0o22))
+    enter.append(op("session"))
+    if terminal[1] != NONE:
+        enter.append(op("terminal", terminal[1]))
+    enter.append(op("stdio"))
+    del host
+
+
+def _guard(spec: Spec, host: Host, ids: Ids, parts: Sections, seccomp: bytes) -> None:
+    enter = parts.enter
+    kept = capabilities.mask(capabilities.effective(spec.cap_add, spec.cap_drop))
+    kept &= (1 << host.last_capability + 1) - 1
+    uid, gid, groups = spec.identity
+    if not ids.namespace or ids.count > 1:
+        enter.append(op("groups", " ".join(map(str, groups))))
+    elif groups:
+        parts.lost.append("additional groups (one id only)")
+    if max(uid, gid, *groups, 0) >= ids.count:
+        raise HostError(
+            f"user {uid}:{gid} is outside of the machine's {ids.count} ids",
+            hint="give this user subordinate ids in /etc/subuid and /etc/subgid, or use root",
+        )
+    active = kept if uid == 0 else 0
+    setid = capabilities.mask(frozenset(("SETUID", "SETGID", "SETPCAP")))
+    enter.append(op("capabilities", kept, kept | setid, 0, 0))
+    enter.append(op("user", uid, gid, 0))
+    if uid == 0:
+        enter.append(op("capabilities", (1 << 64) - 1, active, 0, 0))
+    if spec.workdir and spec.workdir != "/":
+        enter.append(op("working-folder", spec.workdir))
+    enter.append(op("parent-death", SIGKILL))
+    if spec.no_new_privileges:
+        enter.append(op("no-new-privileges"))
+    _landlock(spec, host, enter)
+    enter.append(op("close"))
+    if seccomp:
+        enter.append(op("seccomp", seccomp, 0))
+
+
+SCOPE_ABSTRACT_UNIX = 1
+SCOPE_SIGNAL = 2
+
+
+def _landlock(spec: Spec, host: Host, enter: list[Operation]) -> None:
+    """Close what a shared namespace would leave open: abstract sockets, signals."""
+    scoped = SCOPE_ABSTRACT_UNIX if spec.network == "host" else 0
+    scoped |= SCOPE_SIGNAL if spec.pid == "host" else 0
+    if scoped and host.landlock_scopes and spec.no_new_privileges:
+        enter.append(op("landlock", scoped))
+
+
+def _environment(spec: Spec) -> dict[str, str]:
+    environment = {"PATH": DEFAULT_PATH, "HOME": spec.home, "container": "viscum"}
+    if spec.uts == "private":
+        environment["HOSTNAME"] = spec.hostname or "viscum"
+    if spec.tty:
+        environment["TERM"] = "xterm"
+    environment.update(spec.env)
+    return environment
+
+
+def _nul(words: list[str]) -> bytes:
+    return b"".join(word.encode("utf-8", "surrogateescape") + b"\0" for word in words)
+
+
+def _exec(spec: Spec, init_slot: int) -> Operation:
+    environment = _environment(spec)
+    pairs = _nul([f"{name}={value}" for name, value in environment.items()])
+    if spec.idle:
+        return op("exec-slot", init_slot, _nul(["viscum-init", "--idle"]), pairs)
+    if spec.init:
+        return op("exec-slot", init_slot, _nul(["viscum-init", "--", *spec.command]), pairs)
+    path = environment["PATH"]
+    return op("exec", spec.command[0], _nul(list(spec.command)), pairs, path)
+

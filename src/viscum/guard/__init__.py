@@ -1,0 +1,1 @@
+"""What confines a machine: capabilities, seccomp, Landlock, id maps, masked paths."""

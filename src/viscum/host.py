@@ -1,0 +1,266 @@
+"""What this host is: probed once, frozen, and read by the drivers."""
+
+from __future__ import annotations
+
+import os
+from _thread import allocate_lock
+from itertools import count
+
+from .frozen import Frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Cgroups", "Host", "own_id", "probe"]
+
+KERNEL_PATHS = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/interrupts",
+    "/proc/irq",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
+    "/proc/latency_stats",
+    "/proc/modules",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/vmallocinfo",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/fs/bpf",
+    "/sys/fs/selinux",
+    "/sys/kernel/debug",
+    "/sys/kernel/security",
+    "/sys/kernel/tracing",
+)
+
+
+class Cgroups(Frozen):
+    """Where machines' groups go: absolute folders, by controller for v1, one for v2 ("")."""
+
+    v1: tuple[tuple[str, str], ...] = ()
+    v2: str = ""
+    v2_controllers: tuple[str, ...] = ()
+
+    @property
+    def layout(self) -> str:
+        """The layout's name: "v1", "v2", "hybrid" or "none"."""
+        if self.v1:
+            return "hybrid" if self.v2 else "v1"
+        return "v2" if self.v2 else "none"
+
+
+class Host(Frozen):
+    """The Linux system that everything lives on."""
+
+    machine: str
+    release: str
+    uid: int
+    gid: int
+    cgroups: Cgroups
+    kernel_paths: tuple[str, ...]
+    kernel_folders: tuple[str, ...]
+    last_capability: int
+    capable: bool
+    landlock_scopes: bool
+    subordinate: tuple[tuple[int, int], tuple[int, int]] | None
+    user_namespaces: bool
+    full_identity: bool
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        """The first two numbers of the kernel's version."""
+        major, minor = self.release.split(".")[:2]
+        digits = "".join(character for character in minor if character.isdigit())
+        return int(major), int(digits)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read(1 << 20).decode("utf-8", "surrogateescape")
+    except OSError:
+        return ""
+
+
+def _own_groups() -> dict[str, str]:
+    """Return this process's group by controller; the v2 one under ""."""
+    groups = {}
+    for line in _read("/proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            groups[controller] = path
+    return groups
+
+
+def _cgroup_mounts() -> dict[str, tuple[str, str]]:
+    """Return mount point and root of each cgroup mount, by controller; the v2 one under ""."""
+    mounts: dict[str, tuple[str, str]] = {}
+    for line in _read("/proc/self/mountinfo").splitlines():
+        if " - cgroup" not in line:
+            continue
+        left, right = line.split(" - ", 1)
+        root, point = left.split()[3:5]
+        kind, _, options = right.split()[:3]
+        if kind == "cgroup2":
+            mounts.setdefault("", (point, root))
+        elif kind == "cgroup":
+            for option in options.split(","):
+                mounts.setdefault(option.removeprefix("name="), (point, root))
+    return mounts
+
+
+def _folder(mounts: dict[str, tuple[str, str]], groups: dict[str, str], name: str) -> str:
+    point, root = mounts[name]
+    path = groups.get(name, "/")
+    if root != "/" and (path == root or path.startswith(root + "/")):
+        path = path[len(root) :]
+    folder = point + path.rstrip("/")
+    return folder if os.path.isdir(folder) else point
+
+
+def _topmost_writable(folder: str, top: str) -> str:
+    """Return the highest group from `folder` up in which this process may make machines'."""
+    best = ""
+    while folder.startswith(top):
+        if not (os.access(folder, os.W_OK) and os.access(folder + "/cgroup.procs", os.W_OK)):
+            break
+        best = folder
+        folder = folder.rpartition("/")[0]
+    return best
+
+
+def _probe_cgroups() -> Cgroups:
+    mounts, groups = _cgroup_mounts(), _own_groups()
+    v1 = []
+    for name in ("cpu", "cpuacct", "cpuset", "memory", "pids", "freezer", "devices", "blkio"):
+        if name in mounts:
+            folder = _folder(mounts, groups, name)
+            if os.access(folder, os.W_OK):
+                v1.append((name, folder))
+    if "" not in mounts:
+        return Cgroups(tuple(v1))
+    top = mounts[""][0]
+    v2 = _topmost_writable(_folder(mounts, groups, ""), top)
+    controllers = _read(f"{v2}/cgroup.controllers").split() if v2 else []
+    return Cgroups(tuple(v1), v2, tuple(controllers))
+
+
+def _subordinate(file: str, uid: int) -> tuple[int, int] | None:
+    """Return the first range that subuid(5) gives this user: first id and count."""
+    text = _read(file)
+    if not text:
+        return None
+    import pwd
+
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = ""
+    for line in text.splitlines():
+        fields = line.split(":")
+        if len(fields) == 3 and fields[0] in (name, str(uid)) and fields[1].isdigit():
+            if fields[2].isdigit() and int(fields[2]) >= 65536:
+                return int(fields[1]), int(fields[2])
+    return None
+
+
+def _subordinate_ids(uid: int) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    if not (os.access("/usr/bin/newuidmap", os.X_OK) and os.access("/usr/bin/newgidmap", os.X_OK)):
+        return None
+    uids, gids = _subordinate("/etc/subuid", uid), _subordinate("/etc/subgid", uid)
+    return (uids, gids) if uids and gids else None
+
+
+def _status_field(name: str) -> str:
+    for line in _read("/proc/self/status").splitlines():
+        if line.startswith(name):
+            return line.split(":", 1)[1].strip()
+    return ""
+
+
+CAP_SYS_ADMIN = 21
+CAP_SETUID = 7
+FULL_IDENTITY = 4294967295
+
+
+def probe() -> Host:
+    """Return what this host is, as seen by this process."""
+    system = os.uname()
+    uid = os.geteuid()
+    effective = int(_status_field("CapEff") or "0", 16)
+    capable = bool(effective >> CAP_SYS_ADMIN & 1 and effective >> CAP_SETUID & 1)
+    mapped = _read("/proc/self/uid_map").split()
+    initial = len(mapped) == 3 and int(mapped[2]) == FULL_IDENTITY
+    present = tuple(path for path in KERNEL_PATHS if os.path.lexists(path))
+    limit = _read("/proc/sys/user/max_user_namespaces").strip()
+    return Host(
+        machine=system.machine,
+        release=system.release,
+        uid=uid,
+        gid=os.getegid(),
+        cgroups=_probe_cgroups(),
+        kernel_paths=present,
+        kernel_folders=tuple(path for path in present if os.path.isdir(path)),
+        last_capability=int(_read("/proc/sys/kernel/cap_last_cap").strip() or 40),
+        capable=capable,
+        landlock_scopes=_version(system.release) >= (6, 12),
+        subordinate=None if capable and initial else _subordinate_ids(uid),
+        user_namespaces=limit != "0",
+        full_identity=initial,
+    )
+
+
+_lock = allocate_lock()
+
+
+def _version(release: str) -> tuple[int, int]:
+    major, minor = release.split(".")[:2]
+    return int(major), int("".join(c for c in minor if c.isdigit()) or 0)
+
+
+def owner_prefix(pid: int | None = None) -> str:
+    """Return `PIDNS-PID-START`, in hexadecimal: which process owns a machine of that id.
+
+    With the start time (proc_pid_stat(5), field 22) it names one process since boot.
+    """
+    process = "self" if pid is None else str(pid)
+    stat = _read(f"/proc/{process}/stat")
+    start = int(stat.rpartition(")")[2].split()[19]) if stat else 0
+    number = os.getpid() if pid is None else pid
+    return f"{os.stat('/proc/self/ns/pid').st_ino:x}-{number:x}-{start:x}"
+
+
+_owner: tuple[int, str, count[int]] = (0, "", count(1))
+
+
+def own_id() -> str:
+    """Return a new machine id of this process: its owner prefix and a number."""
+    global _owner  # noqa: PLW0603 - one counter for the process, another one after a fork
+    pid = os.getpid()
+    if _owner[0] != pid:
+        with _lock:
+            if _owner[0] != pid:
+                _owner = (pid, owner_prefix(), count(1))
+    return f"{_owner[1]}-{next(_owner[2]):x}"
+
+
+def submounts(folders: Iterable[str]) -> set[str]:
+    """Return those of `folders` that are mount points or have mounts below them."""
+    points = [line.split()[4] for line in _read("/proc/self/mountinfo").splitlines()]
+    return {
+        folder
+        for folder in folders
+        if any(point == folder or point.startswith(folder + "/") for point in points)
+    }

@@ -1,0 +1,181 @@
+"""The only importer of the C extension; turns its reports into errors that say what to do."""
+
+from __future__ import annotations
+
+import errno as errno_names
+import os
+
+from . import _core
+from .errors import CommandNotExecutable, CommandNotFound, LaunchError, PlanError, ViscumError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Protocol
+
+    from .plan import Plan
+
+    class CorePlan(Protocol):
+        """A loaded plan; holds descriptors until it is dropped."""
+
+    class CoreMachine(Protocol):
+        """A launched machine."""
+
+        pid: int
+
+        def wait(self, timeout_ns: int) -> tuple[int, ...] | None: ...
+        def signal(self, number: int) -> None: ...
+        def read(self, slot: int, name: str) -> bytes | None: ...
+        def descriptor(self, slot: int) -> int: ...
+        def release(self, kill_slot: int) -> None: ...
+        def fileno(self) -> int: ...
+
+
+__all__ = ["CoreMachine", "CorePlan", "launch", "load", "run"]
+
+NO_FAULT = -1
+Failure = _core.Failure
+
+
+def load(plan: Plan) -> CorePlan:
+    """Return `plan` loaded into the core; raises PlanError, LaunchError."""
+    try:
+        return _core.Plan(plan.encode())
+    except Failure as failure:
+        raise explain(plan, failure) from None
+
+
+def launch(
+    plan: Plan,
+    loaded: CorePlan,
+    machine_id: str,
+    streams: tuple[int, int, int],
+    *,
+    target: int = -1,
+    life: int = -1,
+    fail_at: int = NO_FAULT,
+) -> CoreMachine:
+    """Start a machine; returns once its command executes. Raises LaunchError."""
+    try:
+        return _core.launch(loaded, machine_id, *streams, target, life, fail_at)
+    except Failure as failure:
+        raise explain(plan, failure) from None
+
+
+def run(
+    plan: Plan,
+    loaded: CorePlan,
+    machine_id: str,
+    *,
+    data: bytes | None,
+    captures: bool,
+    limit: int,
+    timeout_ns: int,
+    kill_slot: int,
+    files: tuple[tuple[int, str], ...],
+    fail_at: int = NO_FAULT,
+) -> tuple[tuple[int, ...], bool, bytes, bytes, int, tuple[bytes | None, ...]]:
+    """Run a machine to its end: status, timed out, stdout, stderr, truncated, usage files."""
+    try:
+        return _core.run(
+            loaded, machine_id, data, captures, limit, timeout_ns, kill_slot, files, fail_at
+        )
+    except Failure as failure:
+        raise explain(plan, failure) from None
+
+
+_SYSCALLS = {
+    name: number
+    for name, number in (
+        ("clone3", 435),
+        ("close_range", 436),
+        ("openat2", 437),
+        ("pidfd_open", 434),
+        ("open_tree", 428),
+        ("move_mount", 429),
+        ("fsopen", 430),
+        ("fsconfig", 431),
+        ("fsmount", 432),
+        ("mount_setattr", 442),
+        ("landlock_create_ruleset", 444),
+        ("landlock_restrict_self", 446),
+    )
+}
+
+_HINTS: Mapping[tuple[str, int], str] = {
+    ("clone", errno_names.ENOSPC): "raise sysctl user.max_user_namespaces, or end other machines",
+    ("clone", errno_names.EAGAIN): "too many processes: raise ulimit -u, or end other machines",
+    ("clone", errno_names.ENOMEM): "the host is out of memory or of process ids",
+    ("clone", errno_names.EPERM): "user namespaces are forbidden here; run: viscum doctor",
+    ("expect-host", errno_names.EXDEV): "the plan is of another kernel: compile it again",
+    ("expect-file", errno_names.ESTALE): "the file was replaced since compiling: compile again",
+    ("attach", errno_names.ELOOP): "the root has a symbolic link there: remove it",
+    ("attach", errno_names.ENOTDIR): "a folder is needed there",
+    ("cgroup", errno_names.ENOENT): "the group's parent is gone",
+    ("cgroup-write", errno_names.EINVAL): "the kernel does not take this value",
+    ("cgroup-write", errno_names.EBUSY): "the limit is below what is in use",
+    ("cgroup-write", errno_names.EACCES): "the parent group allows less than this",
+    ("map-helper", errno_names.EPERM): "check /etc/subuid, /etc/subgid and newuidmap",
+    ("working-folder", errno_names.ENOENT): "make it in the root first",
+    ("overlay", errno_names.EINVAL): "is the root itself on an overlay? mount a volume for it",
+}
+_GENERAL_HINTS = {
+    errno_names.EMFILE: "raise the limit of open files: ulimit -n",
+    errno_names.ENFILE: "the host is out of open files: raise sysctl fs.file-max",
+    errno_names.ENOSPC: "the disk or the quota is full",
+    errno_names.ECANCELED: "it was killed while it was set up; is the memory limit too low?",
+    errno_names.EIO: "a fault was injected, or the disk failed",
+}
+
+
+def _syscall_name(number: int) -> str:
+    if number == 0:
+        return ""
+    for name, known in _SYSCALLS.items():
+        if known == number:
+            return name
+    from .guard.seccomp import syscall_name
+
+    return syscall_name(number)
+
+
+def explain(plan: Plan, failure: BaseException) -> ViscumError:
+    """Return the error that tells a person what the core's report means."""
+    index, number, errno = failure.args
+    if not 0 <= index < len(plan.operations):
+        return _explain_whole(number, errno)
+    operation = plan.operations[index]
+    reason = os.strerror(errno).lower()
+    details = {
+        "index": index,
+        "operation": operation.describe(),
+        "errno": errno,
+        "syscall": _syscall_name(number),
+    }
+    if operation.name in ("exec", "exec-slot"):
+        return _explain_exec(operation.values, errno, reason, details)
+    hint = _HINTS.get((operation.name, errno)) or _GENERAL_HINTS.get(errno, "")
+    return LaunchError(f"operation {index}, {operation.describe()}: {reason}", hint=hint, **details)
+
+
+def _explain_exec(
+    values: tuple[object, ...], errno: int, reason: str, details: dict[str, object]
+) -> LaunchError:
+    command = values[0]
+    if errno == errno_names.ENOENT:
+        hint = "check the name and PATH, and the script's interpreter"
+        return CommandNotFound(f"command {command!r} was not found", hint=hint, **details)
+    hint = {
+        errno_names.EACCES: "is it executable, and not a folder?",
+        errno_names.ENOEXEC: "a binary of another architecture, or a script without #!",
+        errno_names.E2BIG: "the arguments and the environment are too long",
+    }.get(errno, "")
+    return CommandNotExecutable(f"command {command!r}: {reason}", hint=hint, **details)
+
+
+def _explain_whole(number: int, errno: int) -> ViscumError:
+    if number:
+        reason = os.strerror(errno).lower()
+        hint = _GENERAL_HINTS.get(errno, "")
+        return LaunchError(f"cannot start: {reason}", hint=hint, errno=errno)
+    return PlanError("the compiled plan is malformed or of another version", hint="compile it again")
