@@ -130,7 +130,8 @@ vs_enter_fn vs_op_fail, vs_op_mkdir, vs_op_symlink, vs_op_file, vs_op_node, vs_o
 /* ops_process.c */
 vs_enter_fn vs_op_join, vs_op_await, vs_op_parent_death, vs_op_cgroup_join, vs_op_unshare,
     vs_op_hostname, vs_op_domainname, vs_op_loopback, vs_op_rlimit, vs_op_umask, vs_op_session,
-    vs_op_terminal, vs_op_stdio, vs_op_working_folder, vs_op_close, vs_op_exec, vs_op_exec_slot;
+    vs_op_terminal, vs_op_stdio, vs_op_working_folder, vs_op_close, vs_op_pass, vs_op_exec,
+    vs_op_exec_slot;
 /* ops_guard.c */
 vs_enter_fn vs_op_become, vs_op_groups, vs_op_user, vs_op_capabilities, vs_op_no_new_privileges,
     vs_op_landlock, vs_op_seccomp;

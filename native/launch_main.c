@@ -64,7 +64,7 @@ static unsigned long long start_time(void) {
 static void make_id(char *id, size_t size) {
     struct stat ns = {0};
     stat("/proc/self/ns/pid", &ns);
-    snprintf(id, size, "%lx-%lx-%llx-0", (unsigned long)ns.st_ino, (unsigned long)getpid(),
+    snprintf(id, size, "viscum-%lx-%lx-%llx-0", (unsigned long)ns.st_ino, (unsigned long)getpid(),
              start_time());
 }
 

@@ -1,6 +1,9 @@
 /* The method table of viscum._core. */
 #include "module.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
 #include <unistd.h>
 
 PyTypeObject *vs_plan_type, *vs_machine_type;
@@ -36,7 +39,22 @@ PyObject *vs_stat_tuple(const struct vs_stat *s) {
                          s->read_blocks, s->written_blocks);
 }
 
+/* open_below(folder, path): openat2(2) for reading; no link leads out of the folder. */
+static PyObject *open_below(PyObject *module, PyObject *args) {
+    struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+                           .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+    const char *path;
+    int folder;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "is:open_below", &folder, &path)) return NULL;
+    long fd = SYS(SYS_openat2, folder, path, &how, sizeof how);
+    if (fd >= 0) return PyLong_FromLong(fd);
+    errno = (int)-fd;
+    return PyErr_SetFromErrnoWithFilename(PyExc_OSError, path);
+}
+
 static PyMethodDef methods[] = {
+    {"open_below", open_below, METH_VARARGS, PyDoc_STR("open_below(folder, path) -> fd")},
     {"launch", vs_py_launch, METH_VARARGS,
      PyDoc_STR("launch(plan, id, stdin, stdout, stderr, target, life, fail_at) -> Machine")},
     {"run", vs_py_run, METH_VARARGS,

@@ -7,6 +7,8 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#define MAX_STACKED 64
+
 int vs_op_propagation(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
     (void)c;
     return (int)CALL(fault, SYS_mount, 0, "/", 0, op->arg[0], 0);
@@ -146,12 +148,25 @@ int vs_op_seal(struct vs_child *c, const struct vs_op *op, struct vs_fault *faul
     return ret;
 }
 
-/* pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one and is
- * unmounted from there, with no folder needed for it. */
+/* The id of the mount that `path` leads to, with what is mounted over it; 0 on failure. */
+static uint64_t mount_id(int dir, const char *path, int flags) {
+    struct statx is;
+    if (SYS(SYS_statx, dir, path, flags, STATX_MNT_ID, &is) < 0) return 0;
+    return is.stx_mask & STATX_MNT_ID ? is.stx_mnt_id : 0;
+}
+
+/* pivot_root(2), "pivot_root(".", ".")": the old root, with the scratch mounts that were stacked
+ * on it, ends up on top of the new one and is unmounted from there, with no folder needed for it.
+ * ".." follows mounts over the root where "/" does not: it tells when the last one is gone. */
 int vs_op_pivot(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
-    long ret = CALL(fault, SYS_fchdir, c->slots[op->arg[0]]);
+    int root = c->slots[op->arg[0]];
+    uint64_t own = mount_id(root, "", AT_EMPTY_PATH);
+    long ret = CALL(fault, SYS_fchdir, root);
     if (ret >= 0) ret = CALL(fault, SYS_pivot_root, ".", ".");
-    if (ret >= 0) ret = CALL(fault, SYS_umount2, ".", MNT_DETACH);
+    for (int i = 0; ret >= 0 && mount_id(AT_FDCWD, "..", 0) != own; i++) {
+        if (!own || i == MAX_STACKED) return vs_refuse(fault, ELOOP);
+        ret = CALL(fault, SYS_umount2, ".", MNT_DETACH);
+    }
     if (ret >= 0) ret = CALL(fault, SYS_chdir, "/");
     return (int)ret;
 }

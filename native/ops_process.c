@@ -169,6 +169,13 @@ int vs_op_close(struct vs_child *c, const struct vs_op *op, struct vs_fault *fau
     return (int)CALL(fault, SYS_close_range, 3, UINT_MAX, CLOSE_RANGE_CLOEXEC);
 }
 
+int vs_op_pass(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    int from = c->slots[op->arg[0]], to = (int)op->arg[1];
+    if (from == to) return (int)CALL(fault, SYS_fcntl, to, F_SETFD, 0);
+    long ret = CALL(fault, SYS_dup3, from, to, 0);
+    return ret < 0 ? (int)ret : 0;
+}
+
 /* Lay pointers to the NUL-ended strings of a blob into `out`. */
 static int point(const struct vs_plan *plan, uint64_t arg, const char **out, struct vs_fault *fault) {
     uint32_t size, count = 0;
@@ -183,6 +190,7 @@ static int point(const struct vs_plan *plan, uint64_t arg, const char **out, str
 
 static long execute(struct vs_child *c, const char *file, const char **argv, const char **envp,
                     struct vs_fault *fault) {
+    *fault = (struct vs_fault){0}; /* of the folder tried before: success never comes back here */
     c->executing = 1;
     long ret = CALL(fault, SYS_execve, file, argv, envp);
     c->executing = 0;

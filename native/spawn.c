@@ -148,6 +148,7 @@ static vs_enter_fn *const enter_handlers[] = {
     [OP_no_new_privileges] = vs_op_no_new_privileges,
     [OP_landlock] = vs_op_landlock,
     [OP_close] = vs_op_close,
+    [OP_pass] = vs_op_pass,
     [OP_seccomp] = vs_op_seccomp,
     [OP_exec] = vs_op_exec,
     [OP_exec_slot] = vs_op_exec_slot,

@@ -77,9 +77,10 @@ enum vs_section {
     X(49, no_new_privileges, "no-new-privileges", VS_ENTER, "") \
     X(50, landlock, "landlock", VS_ENTER, "I") \
     X(51, close, "close", VS_ENTER, "") \
-    X(52, seccomp, "seccomp", VS_ENTER, "BI") \
-    X(53, exec, "exec", VS_EXEC, "SNNS") \
-    X(54, exec_slot, "exec-slot", VS_EXEC, "FNN") \
-    X(55, cgroup_remove, "cgroup-remove", VS_RELEASE, "FFS")
+    X(52, pass, "pass", VS_ENTER, "FI") \
+    X(53, seccomp, "seccomp", VS_ENTER, "BI") \
+    X(54, exec, "exec", VS_EXEC, "SNNS") \
+    X(55, exec_slot, "exec-slot", VS_EXEC, "FNN") \
+    X(56, cgroup_remove, "cgroup-remove", VS_RELEASE, "FFS")
 
 #endif

@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 GUARD = ROOT / "src" / "viscum" / "guard"
 sys.path.insert(0, str(ROOT / "src"))
 
-from viscum.guard import policy, profile  # noqa: E402
+from viscum.guard import policy, profile, syscalls  # noqa: E402
 
 HEADERS = {
     "x86_64": ("x86-linux-any/asm/unistd_64.h",),
@@ -141,17 +141,19 @@ def always(group: profile.Group) -> bool:
 def range_module(native: str) -> str:
     """Return the text of the module that holds the default profile resolved for `native`."""
     rules = tuple(group.rule(profile.DENY) for group in profile.GROUPS)
-    everything = policy.Policy(profile.DENY, rules)
     plain = {(place,) for place, group in enumerate(profile.GROUPS) if always(group)}
     keys: dict[tuple[int, ...] | None, int] = {}
     lines: list[str] = []
     for arch in RANGED[native]:
-        starts, owners = policy.segments(everything, arch)
-        owners = [min(plain) if owner in plain else owner for owner in owners]
-        first = [place for place in range(len(owners)) if owners[place : place + 1] != owners[place - 1 : place]]
-        starts, owners = [starts[place] for place in first], [owners[place] for place in first]
-        indexes = [keys.setdefault(owner, len(keys)) for owner in owners]
-        lines += columns(f"STARTS_{arch.upper()}", [literal(start) for start in starts])
+        found = syscalls.segments(rules, arch)
+        starts, indexes = [], []
+        for start, place in zip(*found[:2], strict=True):
+            owner = min(plain) if found[2][place] in plain else found[2][place]
+            index = keys.setdefault(owner, len(keys))
+            if indexes[-1:] != [index]:
+                starts.append(literal(start))
+                indexes.append(index)
+        lines += columns(f"STARTS_{arch.upper()}", starts)
         lines += columns(f"KEYS_{arch.upper()}", [str(index) for index in indexes])
     table = ", ".join(f'"{arch}": (STARTS_{arch.upper()}, KEYS_{arch.upper()})'
                       for arch in RANGED[native])

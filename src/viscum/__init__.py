@@ -1,0 +1,81 @@
+"""Viscum: parasitic virtualisation. A virtual machine is an ordinary process of its host.
+
+    import viscum
+    result = viscum.run(["python3", "-c", "print(6*7)"], memory="512M", cpus=1.5, timeout=5)
+    with viscum.Machine(rootfs="/srv/root") as machine:
+        machine.run(["uname", "-a"])
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .errors import (
+        CommandNotExecutable,
+        CommandNotFound,
+        HostError,
+        LaunchError,
+        MachineError,
+        PlanError,
+        SpecError,
+        TimeoutExpired,
+        ViscumError,
+        ViscumWarning,
+    )
+    from .machine import DEVNULL, PIPE, STDOUT, Machine, Process, Result, run, run_async
+    from .resources.usage import Usage
+    from .spec import Device, Limits, Mount, Rlimit, Spec
+
+__all__ = [
+    "DEVNULL",
+    "PIPE",
+    "STDOUT",
+    "CommandNotExecutable",
+    "CommandNotFound",
+    "Device",
+    "HostError",
+    "LaunchError",
+    "Limits",
+    "Machine",
+    "MachineError",
+    "Mount",
+    "PlanError",
+    "Process",
+    "Result",
+    "Rlimit",
+    "Spec",
+    "SpecError",
+    "TimeoutExpired",
+    "Usage",
+    "ViscumError",
+    "ViscumWarning",
+    "__version__",
+    "run",
+    "run_async",
+]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "machine": "DEVNULL PIPE STDOUT Machine Process Result run run_async",
+    "spec": "Device Limits Mount Rlimit Spec",
+    "resources.usage": "Usage",
+    "errors": "CommandNotExecutable CommandNotFound HostError LaunchError MachineError PlanError "
+    "SpecError TimeoutExpired ViscumError ViscumWarning",
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'viscum' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module("." + _HOME_OF[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

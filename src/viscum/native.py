@@ -31,10 +31,16 @@ if TYPE_CHECKING:
         def fileno(self) -> int: ...
 
 
-__all__ = ["CoreMachine", "CorePlan", "launch", "load", "run"]
+__all__ = ["CoreMachine", "CorePlan", "launch", "load", "open_below", "run"]
 
 NO_FAULT = -1
+NO_SLOT = 255
 Failure = _core.Failure
+
+
+def open_below(folder: int, path: str) -> int:
+    """Open a file below a folder for reading; no link leads out of it. Raises OSError."""
+    return _core.open_below(folder, path)
 
 
 def load(plan: Plan) -> CorePlan:
@@ -84,24 +90,6 @@ def run(
         raise explain(plan, failure) from None
 
 
-_SYSCALLS = {
-    name: number
-    for name, number in (
-        ("clone3", 435),
-        ("close_range", 436),
-        ("openat2", 437),
-        ("pidfd_open", 434),
-        ("open_tree", 428),
-        ("move_mount", 429),
-        ("fsopen", 430),
-        ("fsconfig", 431),
-        ("fsmount", 432),
-        ("mount_setattr", 442),
-        ("landlock_create_ruleset", 444),
-        ("landlock_restrict_self", 446),
-    )
-}
-
 _HINTS: Mapping[tuple[str, int], str] = {
     ("clone", errno_names.ENOSPC): "raise sysctl user.max_user_namespaces, or end other machines",
     ("clone", errno_names.EAGAIN): "too many processes: raise ulimit -u, or end other machines",
@@ -129,14 +117,11 @@ _GENERAL_HINTS = {
 
 
 def _syscall_name(number: int) -> str:
-    if number == 0:
-        return ""
-    for name, known in _SYSCALLS.items():
-        if known == number:
-            return name
-    from .guard.seccomp import syscall_name
+    from .guard.policy import arch_name
+    from .guard.syscalls import numbers
 
-    return syscall_name(number)
+    names = {value: name for name, value in numbers(arch_name(os.uname().machine)).items()}
+    return names.get(number, "") if number else ""
 
 
 def explain(plan: Plan, failure: BaseException) -> ViscumError:

@@ -91,6 +91,7 @@ enter   working-folder  path:S                       | change the working folder
 enter   no-new-privileges                            | no gain through setuid programs
 enter   landlock        scoped:Ix                    | confine sockets and signals
 enter   close                                        | close every other descriptor on exec
+enter   pass            slot:F number:I              | leave a descriptor open in the command
 enter   seccomp         program:B flags:Ix           | load the system call filter
 exec    exec            file:S arguments:N environment:N path:S | run the command
 exec    exec-slot       slot:F arguments:N environment:N | run an opened program

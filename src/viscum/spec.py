@@ -159,6 +159,8 @@ class Spec(Frozen):
     idle: bool = False
     tty: bool = False
     strict: bool = False
+    lives: bool = False
+    """Outlives the thread that starts it: ends when its life pipe is closed, and may be resized."""
     stop_signal: int = 15
     stop_timeout: float = 10.0
     identity: tuple[int, int, tuple[int, ...]] = (0, 0, ())

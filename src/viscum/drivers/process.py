@@ -10,7 +10,7 @@ from ..errors import HostError, SpecError
 from ..frozen import Frozen
 from ..guard import capabilities
 from ..plan import NONE, Plan, op
-from ..resources.limits import PREFIX, compile_groups
+from ..resources.limits import PREFIX, Groups, compile_groups
 from ..resources.usage import usage_files
 from ..spec import DEFAULT_PATH
 from .root import RootBuilder
@@ -19,10 +19,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..host import Host
     from ..plan import Operation
-    from ..resources.limits import Groups
     from ..spec import Spec
 
-__all__ = ["Compiled", "compile_plan"]
+__all__ = ["Compiled", "compile_exec", "compile_plan"]
 
 CLONE_NEWTIME = 0x80
 CLONE_NEWNS = 0x20000
@@ -41,7 +40,9 @@ BASE_ID = 0x2000_0000
 reserves for containers holds it."""
 
 FIRST_SLOT = 8
+TARGET_SLOT = 3
 LIFE_SLOT = 4
+LIFE_NUMBER = 3
 RLIMITS = (
     "cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice rtprio "
     "rttime"
@@ -125,6 +126,36 @@ def choose_ids(spec: Spec, host: Host) -> Ids:
     return Ids(True, host.uid, host.gid, 1, False)
 
 
+def compile_exec(
+    spec: Spec, host: Host, folders: tuple[str, ...], into: str, *, seccomp: bytes = b""
+) -> Compiled:
+    """Lower the command of `spec` to a plan that runs it in a machine that is already there.
+
+    The machine's first process is given at the launch; `folders` are its v1 groups and `into`
+    its v2 group (empty for none). The guard is the one that a launch of `spec` would have.
+    """
+    slots, parts = Slots(), Sections()
+    ids = choose_ids(spec, host)
+    for folder in folders:
+        group, tasks = slots(), slots()
+        parts.load.append(op("cgroup-root", group, folder))
+        parts.prepare.append(op("cgroup-open", tasks, group, "tasks"))
+        parts.enter.append(op("cgroup-join", tasks))
+    group = slots() if into else NONE
+    if into:
+        parts.load.append(op("cgroup-root", group, into))
+    terminal = _prepare_terminal(spec, slots, parts)
+    flags = _namespace_flags(spec, ids) | (CLONE_NEWCGROUP if folders or into else 0)
+    parts.enter.append(op("join", TARGET_SLOT, flags))
+    if ids.namespace:
+        parts.enter.append(op("become", 0, 0))
+    _identity(spec.replace(uts="host", network="host"), host, parts, terminal)
+    _guard(spec, host, ids, parts, seccomp)
+    operations = [*parts.load, *parts.prepare, op("clone", 0, group), *parts.enter]
+    operations.append(_exec(spec, NONE))
+    return Compiled(Plan(operations), (), Groups((), (), (), (), ()), (), NONE, terminal[0])
+
+
 def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b"") -> Compiled:
     """Lower `spec` to a plan for `host`.
 
@@ -134,7 +165,7 @@ def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b""
     slots, parts = Slots(), Sections()
     ids = choose_ids(spec, host)
     parts.load.append(op("expect-host", host.machine, host.release))
-    groups = compile_groups(spec.limits, host.cgroups, slots)
+    groups = compile_groups(spec.limits, host.cgroups, slots, resizable=spec.lives)
     parts.load += groups.load
     parts.prepare += groups.prepare
     parts.release += groups.release
@@ -148,7 +179,7 @@ def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b""
     _guard(spec, host, ids, parts, seccomp)
     if parts.lost and spec.strict:
         raise HostError(f"this host cannot give {parts.lost[0]}", hint="drop --strict to go without")
-    operations = [*parts.load, *parts.prepare, _clone(spec, ids, groups), *parts.adopt]
+    operations = [*parts.load, *parts.prepare, op("clone", _namespace_flags(spec, ids), groups.into), *parts.adopt]
     operations += [*parts.enter, _exec(spec, init_slot), *parts.release]
     return Compiled(
         Plan(operations),
@@ -160,14 +191,13 @@ def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b""
     )
 
 
-def _clone(spec: Spec, ids: Ids, groups: Groups) -> Operation:
+def _namespace_flags(spec: Spec, ids: Ids) -> int:
     flags = CLONE_NEWNS
     flags |= CLONE_NEWUSER if ids.namespace else 0
     flags |= CLONE_NEWPID if spec.pid == "private" else 0
     flags |= CLONE_NEWIPC if spec.ipc == "private" else 0
     flags |= CLONE_NEWUTS if spec.uts == "private" else 0
-    flags |= 0 if spec.network == "host" else CLONE_NEWNET
-    return op("clone", flags, groups.into)
+    return flags | (0 if spec.network == "host" else CLONE_NEWNET)
 
 
 def _prepare_terminal(spec: Spec, slots: Slots, parts: Sections) -> tuple[int, int]:
@@ -250,11 +280,14 @@ def _guard(spec: Spec, host: Host, ids: Ids, parts: Sections, seccomp: bytes) ->
         enter.append(op("capabilities", (1 << 64) - 1, active, 0, 0))
     if spec.workdir and spec.workdir != "/":
         enter.append(op("working-folder", spec.workdir))
-    enter.append(op("parent-death", SIGKILL))
+    if not spec.lives:
+        enter.append(op("parent-death", SIGKILL))
     if spec.no_new_privileges:
         enter.append(op("no-new-privileges"))
     _landlock(spec, host, enter)
     enter.append(op("close"))
+    if spec.lives:
+        enter.append(op("pass", LIFE_SLOT, LIFE_NUMBER))
     if seccomp:
         enter.append(op("seccomp", seccomp, 0))
 
@@ -288,10 +321,10 @@ def _nul(words: list[str]) -> bytes:
 def _exec(spec: Spec, init_slot: int) -> Operation:
     environment = _environment(spec)
     pairs = _nul([f"{name}={value}" for name, value in environment.items()])
-    if spec.idle:
-        return op("exec-slot", init_slot, _nul(["viscum-init", "--idle"]), pairs)
-    if spec.init:
-        return op("exec-slot", init_slot, _nul(["viscum-init", "--", *spec.command]), pairs)
+    if init_slot != NONE:
+        words = ["viscum-init", *(["--life", str(LIFE_NUMBER)] if spec.lives else [])]
+        words += ["--", *spec.command] if spec.command else ["--idle"]
+        return op("exec-slot", init_slot, _nul(words), pairs)
     path = environment["PATH"]
     return op("exec", spec.command[0], _nul(list(spec.command)), pairs, path)
 

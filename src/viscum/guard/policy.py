@@ -1,4 +1,4 @@
-"""Seccomp policies as data, and the system calls of each architecture.
+"""Seccomp policies as data, and the architectures that they are for.
 
 A policy says for every architecture that the kernel can run which action each system call
 gets. Its rules are tried in order and the first that matches decides; what none matches gets
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     Key = tuple[int, ...] | None
     """The places of the rules that name a call; None for calls newer than all that are named."""
-    Segments = tuple[Sequence[int], Sequence[Key]]
-    """Where ranges of call numbers begin, and the key of each range."""
+    Segments = tuple[Sequence[int], Sequence[int], Sequence[Key]]
+    """Where ranges of call numbers begin, the index of each range's key, and the keys."""
     Resolver = Callable[[str], Segments | None]
     """Gives the segments of an architecture without a look at the names, or None."""
 
@@ -28,8 +28,6 @@ __all__ = [
     "Rule",
     "arch_name",
     "errno_action",
-    "numbers",
-    "segments",
     "trace_action",
 ]
 
@@ -41,7 +39,7 @@ NOTIFY = 0x7FC00000
 TRACE = 0x7FF00000
 LOG = 0x7FFC0000
 ALLOW = 0x7FFF0000
-_ACTIONS = (KILL_PROCESS, KILL_THREAD, TRAP, ERRNO, NOTIFY, TRACE, LOG, ALLOW)
+_ACTIONS = frozenset((KILL_PROCESS, KILL_THREAD, TRAP, ERRNO, NOTIFY, TRACE, LOG, ALLOW))
 
 EPERM, ENOSYS = 1, 38
 MAX_ERRNO = 4095
@@ -110,6 +108,8 @@ _set = object.__setattr__
 def _restore(kind: type[_Frozen], names: list[str], fields: tuple[object, ...]) -> _Frozen:
     """Return the record that pickle or copy took apart."""
     record = kind.__new__(kind)
+    if isinstance(record, Policy):
+        _set(record, "_resolved", None)
     for name, value in zip(names, fields, strict=True):
         _set(record, name, value)
     return record
@@ -232,7 +232,11 @@ class Policy(_Frozen):
         The first range begins at 0, or at the bit that marks every number of `arch`.
         """
         ready = self._resolved(arch) if self._resolved is not None else None
-        return ready or segments(self, arch)
+        if ready is None:
+            from .syscalls import segments  # noqa: PLC0415 - the default profile needs no names
+
+            ready = segments(self.rules, arch)
+        return ready
 
 
 class Arch(_Frozen):
@@ -302,52 +306,3 @@ def arch_name(machine: str) -> str:
     if name not in ARCHES:
         raise SpecError(f"no system call table for architecture {machine!r}", hint=f"one of {', '.join(ARCHES)}")
     return name
-
-
-def numbers(arch: str) -> dict[str, int]:
-    """Return the numbers of the system calls of `arch`, a name from ARCHES."""
-    module = __import__(f"viscum.guard.syscalls_{arch_name(arch)}", fromlist=["RUNS"])
-    table: dict[str, int] = {}
-    for start, names in module.RUNS:
-        number = start
-        for name in names.split():
-            table[name] = number
-            number += 1
-    return table
-
-
-def segments(policy: Policy, arch: str) -> Segments:
-    """Return the ranges of call numbers of `arch` by the names in the rules of `policy`."""
-    table = numbers(arch)
-    owners: dict[int, list[int]] = {}
-    for place, rule in enumerate(policy.rules):
-        if not rule.arches or arch in rule.arches:
-            for name in rule.names:
-                if name in table:
-                    owners.setdefault(table[name], []).append(place)
-    starts: list[int] = []
-    keys: list[Key] = []
-    upcoming = X32_BIT if arch == "x32" else 0
-    newer = _newer(ARCHES[arch], owners)
-    for number in sorted(owners):
-        if number > upcoming:
-            _extend(starts, keys, upcoming, None if upcoming in newer else ())
-        _extend(starts, keys, number, tuple(owners[number]))
-        upcoming = number + 1
-    _extend(starts, keys, upcoming, None if upcoming in newer else ())
-    return starts, keys
-
-
-def _newer(arch: Arch, owners: dict[int, list[int]]) -> set[int]:
-    """Return where the ranges of calls newer than all named begin."""
-    common = [number for number in owners if not arch.private <= number < arch.private_end]
-    if not common:
-        return set()
-    return {max(common) + 1, max(owners) + 1}
-
-
-def _extend(starts: list[int], keys: list[Key], start: int, key: Key) -> None:
-    """Append a range unless it continues the last."""
-    if not keys or keys[-1] != key:
-        starts.append(start)
-        keys.append(key)

@@ -520,7 +520,7 @@ def _resolver(order: list[int]) -> Resolver:
             groups if groups is None else tuple(sorted([places[group] for group in groups]))
             for groups in module.GROUPS
         ]
-        return starts, [keys[index] for index in indexes]
+        return starts, indexes, keys
 
     return resolved
 

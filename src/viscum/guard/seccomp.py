@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .policy import Arch, Key
+    from .policy import Key
 
 __all__ = ["Condition", "Policy", "Rule", "compile_policy"]
 
@@ -48,9 +48,10 @@ def compile_policy(policy: Policy, arch: str) -> bytes:
             )
         families.setdefault(member.audit, []).append(name)
     graph = Graph()
+    judges = {bits: _Judge(graph, policy, bits, big=host.big) for bits in (32, 64)}
     root = graph.ret(KILL_PROCESS)
     for audit, members in reversed(families.items()):
-        tree = graph.load(NR, _numbers_tree(graph, policy, members))
+        tree = graph.load(NR, _numbers_tree(graph, policy, members, judges))
         root = graph.jump(JEQ, audit, tree, root)
     program = graph.assemble(graph.load(ARCH, root), "big" if host.big else "little")
     if len(program) > MAX_INSTRUCTIONS * INSTRUCTION_SIZE:
@@ -65,43 +66,60 @@ _PROBED = 600
 """The kernel probes a new filter with the numbers of the common sequence, none above these."""
 
 
-def _numbers_tree(graph: Graph, policy: Policy, members: list[str]) -> int:
+def _numbers_tree(
+    graph: Graph, policy: Policy, members: list[str], judges: dict[int, _Judge]
+) -> int:
     """Return the tree over the numbers of architectures that share an AUDIT_ARCH_* value."""
-    ranges: list[tuple[int, int]] = []
+    starts: list[int] = []
+    targets: list[int] = []
     outside = graph.ret(KILL_PROCESS)
-    members = sorted(members, key=lambda name: name == "x32")
-    if members[0] == "x32":
-        ranges.append((0, outside))
-    for name in members:
-        judge = _Judge(graph, policy, ARCHES[name])
-        starts, keys = policy.segments(name)
-        ranges += zip(starts, [judge.target(key) for key in keys], strict=True)
+    if members == ["x32"]:
+        starts, targets = [0], [outside]
+    for name in sorted(members, key=lambda name: name == "x32"):
+        first, indexes, keys = policy.segments(name)
+        judge = judges[ARCHES[name].bits]
+        nodes = [judge.target(key) for key in keys]
+        starts += first
+        targets += [nodes[index] for index in indexes]
     if members == ["x86_64"]:
         # -1 is what a tracer puts in place of a number to have the call skipped.
-        ranges += [(X32_BIT, outside), (_LOWER, ranges[-1][1])]
-    starts, targets = [], []
-    for start, target in ranges:
-        if not targets or targets[-1] != target:
-            starts.append(start)
-            targets.append(target)
-    edges = [min(start, _PROBED) for start in starts] + [_PROBED]
-    weights = [16 * (edges[place + 1] - edges[place]) + 1 for place in range(len(starts))]
-    return graph.search(starts, targets, weights)
+        starts += [X32_BIT, _LOWER]
+        targets += [outside, targets[-1]]
+    return _tree(graph, starts, targets)
+
+
+def _tree(graph: Graph, starts: Sequence[int], targets: Sequence[int]) -> int:
+    """Return the tree over ranges of call numbers, by how many of each the kernel probes."""
+    merged_starts: list[int] = []
+    merged: list[int] = []
+    weights: list[int] = []
+    latest = -1
+    edge = 0
+    for start, target in zip(starts, targets, strict=True):
+        if target != latest:
+            if merged:
+                weights.append((min(start, _PROBED) - edge << 4) + 1)
+            edge = min(start, _PROBED)
+            merged_starts.append(start)
+            merged.append(target)
+            latest = target
+    weights.append((_PROBED - edge << 4) + 1)
+    return graph.search(merged_starts, merged, weights)
 
 
 class _Judge:
     """Makes the part of a program that decides by the rules which name a call."""
 
-    __slots__ = ("_arch", "_default", "_graph", "_newer", "_ready", "_rules", "_top")
+    __slots__ = ("_big", "_default", "_graph", "_ready", "_rules", "_top")
 
-    def __init__(self, graph: Graph, policy: Policy, arch: Arch) -> None:
+    def __init__(self, graph: Graph, policy: Policy, bits: int, *, big: bool) -> None:
         self._graph = graph
         self._rules = policy.rules
-        self._arch = arch
-        self._top = (1 << arch.bits) - 1
+        self._big = big
+        self._top = (1 << bits) - 1
         self._default = graph.ret(policy.default)
-        self._newer = self._default if policy.newer is None else graph.ret(policy.newer)
-        self._ready: dict[Key, int] = {None: self._newer, (): self._default}
+        newer = self._default if policy.newer is None else graph.ret(policy.newer)
+        self._ready: dict[Key, int] = {None: newer, (): self._default}
 
     def target(self, key: Key) -> int:
         """Return the node that decides for a call that the rules at the places `key` name."""
@@ -164,7 +182,7 @@ class _Judge:
     def _offsets(self, index: int) -> tuple[int, int]:
         """Return where the lower and the upper word of an argument lie."""
         offset = ARGUMENTS + 8 * index
-        return (offset + 4, offset) if self._arch.big else (offset, offset + 4)
+        return (offset + 4, offset) if self._big else (offset, offset + 4)
 
     def _masked(self, condition: Condition, then: int, otherwise: int) -> int:
         """Return the node for MASKED_EQ."""
@@ -189,7 +207,7 @@ class _Judge:
     def _by_value(self, index: int, values: _Values) -> int:
         """Return the node that leads an argument to its target."""
         lower, upper = self._offsets(index)
-        if self._arch.bits == 32:
+        if self._top == _LOWER:
             return self._by_word(lower, values.starts, values.targets)
         uppers: list[int] = []
         targets: list[int] = []
@@ -201,15 +219,17 @@ class _Judge:
     def _by_word(self, offset: int, starts: Sequence[int], targets: Sequence[int]) -> int:
         """Return the node that leads the word at `offset` to its target."""
         graph = self._graph
-        merged: tuple[list[int], list[int]] = ([], [])
-        for start, target in zip(starts, targets, strict=True):
+        places: list[int] = []
+        leaves: list[int] = []
+        for place, target in enumerate(targets):
             leaf = graph.loaded(target, offset)
-            if not merged[1] or merged[1][-1] != leaf:
-                merged[0].append(start)
-                merged[1].append(leaf)
-        if len(set(targets)) == 1:
+            if not leaves or leaves[-1] != leaf:
+                places.append(place)
+                leaves.append(leaf)
+        if len(leaves) == 1:
             return targets[0]
-        return graph.load(offset, graph.search(*merged, [1] * len(merged[0])))
+        starts = [starts[place] for place in places]
+        return graph.load(offset, graph.search(starts, leaves, [1] * len(leaves)))
 
 
 class _Values:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Groups", "compile_groups", "settings_v1", "settings_v2"]
 
 PERIOD_US = 100_000
+RESIZABLE = ("cpu", "memory", "pids", "freezer")
 PREFIX = "viscum-"
 """What the names of machines' groups begin with; the machine's id follows."""
 
@@ -101,8 +102,12 @@ class _Builder:
         self.slots[controller] = slot
         return slot
 
-    def v1(self, folders: dict[str, str], limits: Limits) -> Iterator[str]:
-        """Add the v1 groups of `limits`; yield those that this host cannot give."""
+    def v1(self, folders: dict[str, str], limits: Limits, keep: tuple[str, ...]) -> Iterator[str]:
+        """Add the v1 groups of `limits` and those to `keep`; yield what this host cannot give."""
+        for controller in keep:
+            if controller in folders:
+                self.group(controller, folders[controller])
+                self.enter.append(op("cgroup-join", self.new_slot()))
         for controller, file, value in settings_v1(limits):
             if controller not in folders:
                 yield file
@@ -130,18 +135,19 @@ class _Builder:
 
 
 def compile_groups(
-    limits: Limits, cgroups: Cgroups, new_slot: Callable[[], int], name: str = "{id}"
+    limits: Limits, cgroups: Cgroups, new_slot: Callable[[], int], *, resizable: bool = False
 ) -> Groups:
     """Lower `limits` to operations for this host's layout.
 
     Every machine gets a v2 group where there is one: for pressure, freezing and killing. A v1
-    group is made only for the controllers that have a limit to hold.
+    group is made only for the controllers that have a limit to hold, or with `resizable` for those
+    that may get one.
     """
-    builder = _Builder(new_slot, name)
+    builder = _Builder(new_slot, "{id}")
     lost: list[str] = []
     into = NONE
     if cgroups.v1:
-        lost += builder.v1(dict(cgroups.v1), limits)
+        lost += builder.v1(dict(cgroups.v1), limits, RESIZABLE if resizable else ())
     if cgroups.v2:
         into = builder.group("", cgroups.v2)
         if not cgroups.v1:
