@@ -4,8 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
+#include <linux/stat.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
+
 
 #define MAX_STACKED 64
 
