@@ -101,13 +101,18 @@ def _opened(compiled: Compiled) -> tuple[tuple[str, int, int], ...]:
     return tuple(opened)  # type: ignore[arg-type]
 
 
+def load_quietly(compiled: Compiled) -> Ready:
+    """Load a compiled plan into the core."""
+    return Ready(compiled, native.load(compiled.plan), _opened(compiled))
+
+
 def load(compiled: Compiled) -> Ready:
     """Load a compiled plan into the core. What the host could not give is said, once."""
     for lost in compiled.lost:
         if lost not in _warned:
             _warned.add(lost)
             warnings.warn(f"this host cannot give {lost}", ViscumWarning, stacklevel=4)
-    return Ready(compiled, native.load(compiled.plan), _opened(compiled))
+    return load_quietly(compiled)
 
 
 def ready(spec: Spec) -> Ready:

@@ -239,19 +239,13 @@ class Policy(_Frozen):
         return ready
 
 
-class Arch(_Frozen):
+class Arch:
     """An architecture: its AUDIT_ARCH_* value, its word, and what else its kernel runs.
 
-    Numbers from `private` up to `private_end` are assigned apart from the common sequence.
+    Numbers from the first up to the second of `private` lie apart from the common sequence.
     """
 
-    __slots__ = ("audit", "big", "bits", "companions", "private", "private_end")
-    audit: int
-    bits: int
-    companions: tuple[str, ...]
-    private: int
-    private_end: int
-    big: bool
+    __slots__ = ("audit", "big", "bits", "companions", "private")
 
     def __init__(
         self,
@@ -260,12 +254,11 @@ class Arch(_Frozen):
         companions: tuple[str, ...] = (),
         private: tuple[int, int] = (1 << 32, 1 << 32),
     ) -> None:
-        _set(self, "audit", audit)
-        _set(self, "bits", bits)
-        _set(self, "companions", companions)
-        _set(self, "private", private[0])
-        _set(self, "private_end", private[1])
-        _set(self, "big", not audit & 0x40000000)
+        self.audit = audit
+        self.bits = bits
+        self.companions = companions
+        self.private = private
+        self.big = not audit & 0x40000000
 
 
 X32_BIT = 0x40000000

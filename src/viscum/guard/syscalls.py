@@ -51,7 +51,8 @@ def segments(rules: Sequence[Rule], arch: str) -> Segments:
 
 def _newer(arch: Arch, owners: dict[int, list[int]]) -> set[int]:
     """Return where the ranges of calls newer than all named begin."""
-    common = [number for number in owners if not arch.private <= number < arch.private_end]
+    first, last = arch.private
+    common = [number for number in owners if not first <= number < last]
     if not common:
         return set()
     return {max(common) + 1, max(owners) + 1}

@@ -1,0 +1,56 @@
+"""The entry point of `viscum`: find the verb, import it alone, turn errors into exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+from .errors import ViscumError
+
+__all__ = ["main"]
+
+USAGE_ERROR = 125
+
+
+def _run(words: list[str]) -> int:
+    from .cli.parser import parse
+    from .cli.table import COMMANDS
+
+    if not words or words[0] in ("-h", "--help", "help"):
+        from .cli.help import main_help
+
+        print(main_help())
+        return 0
+    name = "version" if words[0] == "--version" else words[0]
+    command = COMMANDS.get(name)
+    if command is None:
+        names = ", ".join(COMMANDS)
+        print(f"viscum: {name!r} is no command (one of: {names})", file=sys.stderr)
+        return USAGE_ERROR
+    parsed = parse(command, words[1:])
+    if parsed.on("help"):
+        from .cli.help import command_help
+
+        print(command_help(command))
+        return 0
+    verb = __import__(f"viscum.cli.{command.module}", fromlist=["main"])
+    return int(verb.main(parsed))
+
+
+def main() -> int:
+    """Run the command line of this process and return its exit code."""
+    try:
+        return _run(sys.argv[1:])
+    except ViscumError as error:
+        print(f"viscum: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  hint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

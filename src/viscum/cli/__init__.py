@@ -1,0 +1,1 @@
+"""The command line: a table of commands and options, and a module for each verb."""

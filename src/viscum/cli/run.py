@@ -1,0 +1,126 @@
+"""`viscum run`: a machine in the foreground."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+from .. import launching, native, state
+from ..errors import SpecError
+from ..machine import exit_code
+from ..request import make_spec
+from ..resources.usage import oom_kills
+from .machine_options import machine_options, seconds
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..drivers.process import Compiled
+    from ..spec import Spec
+    from .parser import Parsed
+
+__all__ = ["main"]
+
+FORWARDED = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "CONT", "WINCH")
+ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+
+
+def _complain(text: str) -> None:
+    print(f"viscum: {text}", file=sys.stderr)
+
+
+class Foreground:
+    """A running machine, the signals forwarded to it, and its end."""
+
+    def __init__(self, core: native.CoreMachine, spec: Spec) -> None:
+        self.core = core
+        self.spec = spec
+        self.ended_by = 0
+
+    def forward(self) -> None:
+        """Forward the signals of this process from now on."""
+        for name in FORWARDED:
+            if not (self.spec.tty and name == "WINCH"):
+                signal.signal(getattr(signal, "SIG" + name), self._on_signal)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        try:
+            self.core.signal(number)
+        except ProcessLookupError:
+            return
+        if number in ENDING and self.spec.pid == "private" and not self._handles(number):
+            # The kernel drops signals that the first process of a pid namespace does not
+            # handle; what the user means is that it should end.
+            self.ended_by = number
+            self.core.signal(signal.SIGKILL)
+
+    def _handles(self, number: int) -> bool:
+        try:
+            with open(f"/proc/{self.core.pid}/status", encoding="ascii") as file:
+                fields = dict(line.split(":\t", 1) for line in file if ":\t" in line)
+        except OSError:
+            return True
+        return bool((int(fields["SigCgt"], 16) | int(fields["SigIgn"], 16)) >> number - 1 & 1)
+
+    def wait(self, timeout: float | None) -> tuple[int, bool]:
+        """Return the exit code, and whether the time ran out."""
+        end = None if timeout is None else time.monotonic() + timeout
+        timed_out = False
+        while True:
+            left = -1 if end is None else max(0, int((end - time.monotonic()) * 1e9))
+            stat = self.core.wait(left)
+            if stat is not None:
+                return (128 + self.ended_by if self.ended_by else exit_code(stat)), timed_out
+            if end is not None and time.monotonic() >= end:
+                timed_out, end = True, None
+                self.core.signal(signal.SIGKILL)
+
+
+def _finish(foreground: Foreground, compiled: Compiled, timeout: float | None) -> int:
+    code, timed_out = foreground.wait(timeout)
+    files = tuple(foreground.core.read(slot, file) for slot, file in compiled.files)
+    if timed_out:
+        _complain(f"the machine was killed after {timeout:g} s")
+    elif oom_kills(files):
+        _complain("a process was killed: the machine ran out of memory (see --memory)")
+    return code
+
+
+def _launch(spec: Spec, ready: launching.Ready, machine_id: str, *, keep_stdin: bool) -> native.CoreMachine:
+    stdin = 0 if keep_stdin else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return native.launch(ready.compiled.plan, ready.loaded, machine_id, (stdin, 1, 2))
+    finally:
+        if stdin:
+            os.close(stdin)
+        del spec
+
+
+def main(parsed: Parsed) -> int:
+    """Run a machine in the foreground and return its exit code."""
+    command, options, fixed = machine_options(parsed)
+    text = parsed.text("timeout")
+    timeout = None if text is None else seconds(text, "--timeout")
+    if not command:
+        raise SpecError("there is no command to run", hint="viscum run [OPTIONS] -- COMMAND")
+    spec = make_spec(command, options, **fixed)
+    host = launching.this_host()
+    compiled = launching.compile_machine(spec, host)
+    for lost in compiled.lost:
+        _complain(f"warning: this host cannot give {lost}")
+    ready = launching.load_quietly(compiled)
+    machine_id = launching.new_id()
+    with state.entry(machine_id, parsed.text("name"), command, parsed.texts("label")):
+        core = _launch(spec, ready, machine_id, keep_stdin=parsed.on("interactive"))
+        try:
+            foreground = Foreground(core, spec)
+            foreground.forward()
+            if not spec.tty:
+                return _finish(foreground, compiled, timeout)
+            from .terminal import Relay
+
+            with Relay(core.descriptor(compiled.terminal_slot), parsed.on("interactive")):
+                return _finish(foreground, compiled, timeout)
+        finally:
+            core.release(compiled.kill_slot)
