@@ -58,6 +58,52 @@ int vs_op_program(struct vs_plan *plan, const struct vs_op *op, struct vs_fault 
                      F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
 }
 
+/* null(4), zero(4), full(4), random(4), tty(4): the same numbers on every Linux. */
+static const struct {
+    const char *name;
+    unsigned device;
+} nodes[] = {
+    {"null", 0x103}, {"zero", 0x105}, {"full", 0x107},
+    {"random", 0x108}, {"urandom", 0x109}, {"tty", 0x500},
+};
+static const struct {
+    const char *name, *target;
+} links[] = {
+    {"fd", "/proc/self/fd"},         {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"},
+    {"stderr", "/proc/self/fd/2"}, {"ptmx", "pts/ptmx"},
+};
+
+static int fill_devices(int dir, uint64_t uid, uint64_t gid, struct vs_fault *fault) {
+    static const char *const folders[] = {"pts", "shm", "mqueue"};
+    const char *name;
+    long ret = 0;
+    for (size_t i = 0; i < sizeof nodes / sizeof nodes[0] && ret >= 0; i++) {
+        name = nodes[i].name;
+        ret = CALL(fault, SYS_mknodat, dir, name, S_IFCHR | 0666, nodes[i].device);
+        if (ret >= 0) ret = CALL(fault, SYS_fchmodat, dir, name, 0666);
+        if (ret >= 0) ret = CALL(fault, SYS_fchownat, dir, name, uid, gid, AT_SYMLINK_NOFOLLOW);
+    }
+    for (size_t i = 0; i < sizeof links / sizeof links[0] && ret >= 0; i++)
+        ret = CALL(fault, SYS_symlinkat, links[i].target, dir, links[i].name);
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0] && ret >= 0; i++)
+        ret = CALL(fault, SYS_mkdirat, dir, folders[i], 0755);
+    if (ret >= 0) ret = CALL(fault, SYS_mknodat, dir, "console", S_IFREG | 0600, 0);
+    return (int)ret;
+}
+
+/* Made once, mounted nowhere, cloned read-only into each machine. */
+int vs_op_devices(struct vs_plan *plan, const struct vs_op *op, struct vs_fault *fault) {
+    long context = CALL(fault, SYS_fsopen, "tmpfs", (unsigned)FSOPEN_CLOEXEC), ret, fd = -1;
+    if (context < 0) return (int)context;
+    ret = CALL(fault, SYS_fsconfig, context, FSCONFIG_SET_STRING, "mode", "0755", 0);
+    if (ret >= 0) ret = CALL(fault, SYS_fsconfig, context, FSCONFIG_CMD_CREATE, 0, 0, 0);
+    if (ret >= 0) fd = ret = CALL(fault, SYS_fsmount, context, FSMOUNT_CLOEXEC, 0);
+    SYS(SYS_close, context);
+    if (ret < 0) return (int)ret;
+    plan->slots[op->arg[0]] = (int)fd;
+    return fill_devices((int)fd, op->arg[1], op->arg[2], fault);
+}
+
 int vs_op_userns(struct vs_plan *plan, const struct vs_op *op, struct vs_fault *fault) {
     int fd = vs_make_userns(text(plan, op->arg[1]), text(plan, op->arg[2]), fault);
     if (fd < 0) return fd;

@@ -67,54 +67,50 @@ def numbers(paths: list[pathlib.Path]) -> dict[str, int]:
     return table
 
 
-def runs(table: dict[str, int]) -> list[tuple[int, list[str]]]:
-    """Return `table` as runs of names with consecutive numbers.
-
-    A second name of one number is a run of its own.
-    """
-    found: list[tuple[int, list[str]]] = []
-    seconds: list[tuple[int, list[str]]] = []
-    names: dict[int, str] = {}
-    for name, number in table.items():
-        if number in names:
-            seconds.append((number, [name]))
-        names.setdefault(number, name)
-    for number in sorted(names):
-        if found and found[-1][0] + len(found[-1][1]) == number:
-            found[-1][1].append(names[number])
-        else:
-            found.append((number, [names[number]]))
-    return found + seconds
-
-
 def literal(number: int) -> str:
     """Return `number` as these files write it."""
-    return f"{number:#x}" if number > 0xFFFF else str(number)
+    return f"0x{number:X}" if number > 0xFFFF else str(number)
+
+
+def words(table: dict[str, int], base: int) -> list[str]:
+    """Return `table` as words: a number, and the names that count up from it.
+
+    A second name of one number comes last, after its number again.
+    """
+    names: dict[int, str] = {}
+    seconds: list[str] = []
+    for name, number in table.items():
+        if names.setdefault(number, name) != name:
+            seconds += [str(number - base), name]
+    found: list[str] = []
+    for number in sorted(names):
+        if number - 1 not in names:
+            found.append(str(number - base))
+        found.append(names[number])
+    return found + seconds
 
 
 def table_module(arch: str, version: str, table: dict[str, int]) -> str:
     """Return the text of the module that holds the table of `arch`."""
-    lines = [
-        f'"""System call numbers of {arch} as of Linux {version}, in runs of consecutive numbers.',
-        "",
-        "Written by tools/gen_syscalls.py; do not edit.",
-        '"""',
-        "",
-        "from __future__ import annotations",
-        "",
-        "RUNS: tuple[tuple[int, str], ...] = (",
-    ]
-    for start, names in runs(table):
-        text = " ".join(names)
-        short = f'    ({literal(start)}, "{text}"),'
-        if len(short) <= 100:
-            lines.append(short)
-            continue
-        lines += ["    (", f"        {literal(start)},"]
-        wrapped = textwrap.wrap(text, 88, break_long_words=False)
-        lines += [f'        "{part} "' for part in wrapped[:-1]]
-        lines += [f'        "{wrapped[-1]}",', "    ),"]
-    return "\n".join([*lines, ")", ""])
+    base = BASES["__X32_SYSCALL_BIT"] if arch == "x32" else 0
+    return "\n".join(
+        [
+            f'"""System call numbers of {arch} as of Linux {version}.',
+            "",
+            "TABLE holds numbers, each followed by the names that count up from it; BASE is added.",
+            "",
+            "Written by tools/gen_syscalls.py; do not edit.",
+            '"""',
+            "",
+            "from __future__ import annotations",
+            "",
+            f"BASE = {literal(base)}",
+            'TABLE = """',
+            *textwrap.wrap(" ".join(words(table, base)), 96, break_on_hyphens=False),
+            '"""',
+            "",
+        ]
+    )
 
 
 def write_tables(directory: pathlib.Path) -> None:
@@ -146,7 +142,8 @@ def range_module(native: str) -> str:
     lines: list[str] = []
     for arch in RANGED[native]:
         found = syscalls.segments(rules, arch)
-        starts, indexes = [], []
+        starts: list[str] = []
+        indexes: list[int] = []
         for start, place in zip(*found[:2], strict=True):
             owner = min(plain) if found[2][place] in plain else found[2][place]
             index = keys.setdefault(owner, len(keys))
@@ -155,27 +152,33 @@ def range_module(native: str) -> str:
                 indexes.append(index)
         lines += columns(f"STARTS_{arch.upper()}", starts)
         lines += columns(f"KEYS_{arch.upper()}", [str(index) for index in indexes])
-    table = ", ".join(f'"{arch}": (STARTS_{arch.upper()}, KEYS_{arch.upper()})'
-                      for arch in RANGED[native])
+    table = [
+        f'    "{arch}": (STARTS_{arch.upper()}, KEYS_{arch.upper()}),' for arch in RANGED[native]
+    ]
     groups = [repr(key) for key in keys]
-    return "\n".join([
-        f'"""The default profile resolved to ranges of numbers for {native} and its companions.',
-        "",
-        "A range begins at a number of STARTS_* and belongs to the groups at its place of KEYS_*",
-        "in GROUPS: indexes into `profile.GROUPS`, or None past the newest call that is known.",
-        "",
-        "Written by tools/gen_syscalls.py; do not edit.",
-        '"""',
-        "",
-        "from __future__ import annotations",
-        "",
-        "GROUPS: tuple[tuple[int, ...] | None, ...] = (",
-        *(f"    {group}," for group in groups),
-        ")",
-        *lines,
-        f"RANGES = {{{table}}}",
-        "",
-    ])
+    return "\n".join(
+        [
+            f'"""The default profile as ranges of numbers for {native} and its companions.',
+            "",
+            "A range begins at a number of STARTS_* and belongs to the groups that GROUPS has at",
+            "its place of KEYS_*: indexes into `profile.GROUPS`, or None past the newest call.",
+            "",
+            "Written by tools/gen_syscalls.py; do not edit.",
+            '"""',
+            "",
+            "from __future__ import annotations",
+            "",
+            "# fmt: off",
+            "GROUPS: tuple[tuple[int, ...] | None, ...] = (",
+            *(f"    {group}," for group in groups),
+            ")",
+            *lines,
+            "RANGES = {",
+            *table,
+            "}",
+            "",
+        ]
+    )
 
 
 def main(arguments: list[str]) -> int:

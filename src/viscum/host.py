@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Cgroups", "Host", "own_id", "probe"]
+__all__ = ["Cgroups", "Host", "KernelPath", "own_id", "probe"]
 
 KERNEL_PATHS = (
     "/proc/acpi",
@@ -61,6 +61,28 @@ class Cgroups(Frozen):
         return "v2" if self.v2 else "none"
 
 
+class KernelPath(Frozen):
+    """A path of the kernel's file systems that machines are kept from: is it a folder, and may
+    any user of the host read it, or write to it?"""
+
+    path: str
+    folder: bool
+    readable: bool
+    writable: bool
+
+
+def _kernel_paths() -> tuple[KernelPath, ...]:
+    present = []
+    for path in KERNEL_PATHS:
+        try:
+            mode = os.stat(path).st_mode
+        except OSError:
+            continue
+        folder = mode & 0o170000 == 0o040000
+        present.append(KernelPath(path, folder, bool(mode & 0o4), bool(mode & 0o2)))
+    return tuple(present)
+
+
 class Host(Frozen):
     """The Linux system that everything lives on."""
 
@@ -69,21 +91,27 @@ class Host(Frozen):
     uid: int
     gid: int
     cgroups: Cgroups
-    kernel_paths: tuple[str, ...]
-    kernel_folders: tuple[str, ...]
+    kernel_paths: tuple[KernelPath, ...]
     last_capability: int
     capable: bool
     landlock_scopes: bool
     subordinate: tuple[tuple[int, int], tuple[int, int]] | None
     user_namespaces: bool
     full_identity: bool
+    """Whether this is the initial user namespace, or one that maps every id."""
+    ids: int
+    """How many ids from 0 on this user namespace has."""
+    home: str
+
+    @property
+    def clones_detached(self) -> bool:
+        """Whether a mount that is attached nowhere can be cloned (Linux 6.15)."""
+        return self.capable and self.full_identity and self.kernel >= (6, 15)
 
     @property
     def kernel(self) -> tuple[int, int]:
         """The first two numbers of the kernel's version."""
-        major, minor = self.release.split(".")[:2]
-        digits = "".join(character for character in minor if character.isdigit())
-        return int(major), int(digits)
+        return _version(self.release)
 
 
 def _read(path: str) -> str:
@@ -203,7 +231,6 @@ def probe() -> Host:
     capable = bool(effective >> CAP_SYS_ADMIN & 1 and effective >> CAP_SETUID & 1)
     mapped = _read("/proc/self/uid_map").split()
     initial = len(mapped) == 3 and int(mapped[2]) == FULL_IDENTITY
-    present = tuple(path for path in KERNEL_PATHS if os.path.lexists(path))
     limit = _read("/proc/sys/user/max_user_namespaces").strip()
     return Host(
         machine=system.machine,
@@ -211,14 +238,15 @@ def probe() -> Host:
         uid=uid,
         gid=os.getegid(),
         cgroups=_probe_cgroups(),
-        kernel_paths=present,
-        kernel_folders=tuple(path for path in present if os.path.isdir(path)),
+        kernel_paths=_kernel_paths(),
         last_capability=int(_read("/proc/sys/kernel/cap_last_cap").strip() or 40),
         capable=capable,
         landlock_scopes=_version(system.release) >= (6, 12),
         subordinate=None if capable and initial else _subordinate_ids(uid),
         user_namespaces=limit != "0",
         full_identity=initial,
+        ids=int(mapped[2]) if len(mapped) >= 3 and mapped[0] == "0" else 1,
+        home=os.path.realpath(os.path.expanduser("~")),
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _signal as signals  # `signal` imports enum, 6 ms
 import os
-import signal as signals
 import time
 from _thread import allocate_lock
 

@@ -95,6 +95,8 @@ _HINTS: Mapping[tuple[str, int], str] = {
     ("clone", errno_names.EAGAIN): "too many processes: raise ulimit -u, or end other machines",
     ("clone", errno_names.ENOMEM): "the host is out of memory or of process ids",
     ("clone", errno_names.EPERM): "user namespaces are forbidden here; run: viscum doctor",
+    ("clone", errno_names.ENOSYS): "a filter around this process hides clone3: in a machine, start "
+    "the outer one with --cap-add SYS_ADMIN --security-opt unmask=ALL",
     ("expect-host", errno_names.EXDEV): "the plan is of another kernel: compile it again",
     ("expect-file", errno_names.ESTALE): "the file was replaced since compiling: compile again",
     ("attach", errno_names.ELOOP): "the root has a symbolic link there: remove it",

@@ -6,8 +6,8 @@ launched it. Nothing else is trusted, and nothing of another pid namespace is to
 
 from __future__ import annotations
 
+import _signal as signal  # `signal` imports enum, 6 ms
 import os
-import signal
 import time
 
 from .host import owner_prefix

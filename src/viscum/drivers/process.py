@@ -121,6 +121,8 @@ def choose_ids(spec: Spec, host: Host) -> Ids:
         )
     if host.capable and host.full_identity:
         return Ids(True, BASE_ID, BASE_ID, RANGE, False)
+    if host.capable:
+        return Ids(True, 0, 0, min(host.ids, RANGE), False)  # in a user namespace: what it has
     if host.subordinate:
         return Ids(True, host.uid, host.gid, RANGE, True)
     return Ids(True, host.uid, host.gid, 1, False)

@@ -12,7 +12,7 @@ import os
 import stat
 
 from ..errors import SpecError
-from ..guard.paths import MASKED, READ_ONLY
+from ..guard.paths import READ_ONLY
 from ..host import submounts
 from ..plan import NONE, nul_ended, op
 
@@ -45,10 +45,10 @@ LINKS = (
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 )
-FRESH = (("tmp", 0o1777), ("run", 0o755), ("root", 0o700), ("var/tmp", 0o1777))
+FRESH = (("tmp", 0o1777), ("run", 0o755), ("root", 0o700), ("home", 0o755), ("var/tmp", 0o1777))
 """Folders of the host's root that a machine gets empty, and its own."""
 
-OWNED = ("etc", "home", "media", "mnt", "opt", "srv", "usr", "usr/local", "var")
+OWNED = ("etc", "media", "mnt", "opt", "srv", "usr", "usr/local", "var")
 """Folders of the host's root that the machine's root may add to, in its writable layer."""
 
 TTY_GID = 5
@@ -66,7 +66,6 @@ class RootBuilder:
         self.scratch = slots()
         self.root = slots()
         self.idmap = NONE
-        self.null = NONE
 
     def build(self, groups: Groups) -> None:
         """Add everything from the scratch file system to the pivot."""
@@ -134,10 +133,9 @@ class RootBuilder:
         for name, mode in FRESH:
             if _shown_mode("/" + name) is None and name != "root":
                 continue
-            tree, own = self.slots(), "fresh-" + name.replace("/", "-")
+            own = "fresh-" + name.replace("/", "-")
             self._enter("mkdir", self.scratch, own, mode)
-            self._enter("clone-tree", tree, self.scratch, own, 0, 0)
-            self._enter("attach", tree, self.root, name, CREATE_FOLDER | NO_LINKS)
+            self._own_tree(own, self.root, name, 0)
 
     def _own_etc(self) -> bool:
         """Have `upper/etc` in the writable layer; False where the root's /etc is elsewhere."""
@@ -180,6 +178,12 @@ class RootBuilder:
                 self._enter("mkdir", self.root, name, mode)
         for name in ("proc", "sys", "dev"):
             self._enter("mkdir", self.root, name, 0o755)
+        self._enter("mkdir", self.scratch, "fresh-var-tmp", 0o1777)
+        self._own_tree("fresh-var-tmp", self.root, "var/tmp", 0)
+        home = self.host.home.strip("/")
+        if home.partition("/")[0] in folders and "/" in home:
+            self._enter("mkdir", self.scratch, "fresh-own-home", 0o700)
+            self._own_tree("fresh-own-home", self.root, home, 0)
 
     def _patch(self, name: str, *, whole: bool) -> None:
         path, layer = "/" + name, self.slots()
@@ -319,71 +323,91 @@ class RootBuilder:
 
     def _control_groups(self, groups: Groups, attributes: int) -> None:
         """What the machine's programs read to learn their limits, of its own groups only."""
-        v1 = [controller for controller, _ in groups.slots if controller]
-        if not v1 and groups.into != NONE:
+        v1 = [(controller, slot) for controller, slot in groups.slots if controller]
+        if v1 and self.host.capable:
+            self._enter("mkdir", self.scratch, "cgroup", 0o755)
+            for controller, _ in v1:
+                self._enter("mkdir", self.scratch, f"cgroup/{controller}", 0o755)
+            self._own_tree("cgroup", self.root, "sys/fs/cgroup", RDONLY)
+            for controller, group in v1:
+                tree = self.slots()
+                self.parts.prepare.append(op("tree", tree, group, NONE, attributes, 0, 0))
+                self._enter("attach", tree, self.root, f"sys/fs/cgroup/{controller}", 0)
+        elif groups.into != NONE and not self.host.cgroups.v1:
             self._file_system("cgroup2", "sys/fs/cgroup", (), attributes)
-        elif v1:
-            own = self._file_system(
-                "tmpfs", "sys/fs/cgroup", ["mode", "0755"], attributes & ~RDONLY
-            )
-            for controller in v1:
-                slot = self.slots()
-                self._enter("mkdir", own, controller, 0o755)
-                self._enter(
-                    "fsmount", slot, "cgroup", "cgroup", nul_ended([controller, ""]), attributes
-                )
-                self._enter("attach", slot, own, controller, 0)
-            self._enter("seal", own, "", RDONLY, 0)
+
+    def _own_tree(self, name: str, target_dir: int, target: str, attributes: int) -> None:
+        """Show a folder of the scratch file system at `target`."""
+        tree = self.slots()
+        self._enter("clone-tree", tree, self.scratch, name, 0, attributes)
+        self._enter("attach", tree, target_dir, target, CREATE_FOLDER | NO_LINKS)
 
     def _devices(self) -> None:
-        dev = self._file_system("tmpfs", "dev", ["mode", "0755", "size", "64k"], NOSUID | NOEXEC)
-        for name in NODES:
-            tree = self.slots()
-            self._enter("clone-tree", tree, NONE, f"/dev/{name}", 0, NOSUID | NOEXEC)
-            self._enter("attach", tree, dev, name, CREATE_FILE)
-            self.null = tree if name == "null" else self.null
-        for name, target in LINKS:
-            self._enter("symlink", dev, name, target)
-        if self.spec.tty:
-            self._enter("file", dev, "console", 0o600, b"")
+        if self.host.clones_detached:
+            kept, tree = self.slots(), self.slots()
+            owner = self.ids.base_uid, self.ids.base_gid
+            self.parts.load.append(op("devices", kept, *owner))
+            attributes = RDONLY | NOSUID | NOEXEC
+            self.parts.prepare.append(op("tree", tree, kept, NONE, attributes, 0, 0))
+            self._enter("attach", tree, self.root, "dev", CREATE_FOLDER | NO_LINKS)
+        else:
+            self._device_nodes()
         gid = ["gid", str(TTY_GID)] if self.ids.count > TTY_GID else []
         options = ["newinstance", "", "ptmxmode", "0666", "mode", "0620", *gid]
         self._file_system("devpts", "dev/pts", options, NOSUID | NOEXEC)
         if self.spec.ipc == "private":
             self._file_system("mqueue", "dev/mqueue", (), NOSUID | NODEV | NOEXEC)
-        shm = self.slots()
         self._enter("mkdir", self.scratch, "shm", 0o1777)
-        self._enter("clone-tree", shm, self.scratch, "shm", 0, NOSUID | NODEV)
-        self._enter("attach", shm, dev, "shm", CREATE_FOLDER | NO_LINKS)
+        self._own_tree("shm", self.root, "dev/shm", NOSUID | NODEV)
+        if not self.host.clones_detached:
+            self._enter("seal", self.root, "dev", RDONLY, 0)
+
+    def _device_nodes(self) -> None:
+        """The nodes of the host's /dev one by one, for users and kernels that can do no better."""
+        dev = self._file_system("tmpfs", "dev", ["mode", "0755", "size", "64k"], NOSUID | NOEXEC)
+        for name in NODES:
+            tree = self.slots()
+            self._enter("clone-tree", tree, NONE, f"/dev/{name}", 0, NOSUID | NOEXEC)
+            self._enter("attach", tree, dev, name, CREATE_FILE)
+        for name, target in LINKS:
+            self._enter("symlink", dev, name, target)
+        for name in ("pts", "mqueue", "shm"):
+            self._enter("mkdir", dev, name, 0o755)
+        self._enter("file", dev, "console", 0o600, b"")
 
     # The guard of the tree.
 
     def _mask(self) -> None:
-        present = self.host.kernel_paths
-        sys_of_host = self.spec.network == "host" and self.ids.namespace
-        empty = NONE
-        for path in MASKED:
-            if path not in present or (path.startswith("/sys/fs/") and not sys_of_host):
-                if path not in present:
-                    continue
-            tree = self.slots()
-            if path not in self.host.kernel_folders:
-                self._enter("clone-tree", tree, self.root, "dev/null", 0, 0)
-            elif empty == NONE:
-                empty = tree
-                self._enter(
-                    "fsmount", tree, "tmpfs", "tmpfs", nul_ended(["nr_inodes", "2"]), RDONLY
-                )
-                first = path
-            else:
-                self._enter("clone-tree", tree, self.root, first, 0, 0)
-            self._enter("attach", tree, self.root, path, NO_LINKS)
-        for path in READ_ONLY:
-            if path in present:
-                tree = self.slots()
+        """A machine whose root is not the host's cannot open what only root may; it needs masks
+        for the rest. In a sysfs of its own the mount points of other file systems are empty."""
+        foreign = self.ids.namespace
+        own_sysfs = not (self.spec.network == "host" and foreign)
+        empty = ""
+        for known in self.host.kernel_paths:
+            path = known.path
+            if path == "/proc/sys" or (known.path in READ_ONLY and (known.writable or not foreign)):
                 attributes = RDONLY | NOSUID | NODEV | NOEXEC
-                self._enter("clone-tree", tree, self.root, path, 0, attributes)
-                self._enter("attach", tree, self.root, path, NO_LINKS)
+                self._cover(path, path, attributes)
+            elif path in READ_ONLY or (foreign and not known.readable):
+                continue
+            elif path.startswith(("/sys/fs/", "/sys/kernel/")) and own_sysfs:
+                continue
+            elif not known.folder:
+                self._cover(path, "dev/null", 0)
+            elif empty:
+                self._cover(path, empty, 0)
+            else:
+                empty = path
+                slot = self.slots()
+                options = nul_ended(["nr_inodes", "2"])
+                self._enter("fsmount", slot, "tmpfs", "tmpfs", options, RDONLY)
+                self._enter("attach", slot, self.root, path, NO_LINKS)
+
+    def _cover(self, path: str, source: str, attributes: int) -> None:
+        """Lay a clone of `source`, a path in the machine, over `path`."""
+        tree = self.slots()
+        self._enter("clone-tree", tree, self.root, source, 0, attributes)
+        self._enter("attach", tree, self.root, path, NO_LINKS)
 
     def _sysctl(self, name: str, value: str) -> None:
         allowed = {

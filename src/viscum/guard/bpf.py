@@ -28,8 +28,12 @@ MAX_INSTRUCTIONS = 4096
 """BPF_MAXINSNS: the kernel refuses longer programs."""
 _FAR = 255
 _NONE = -1
-_CHAIN = (3, 4)
-_PICKS = 2
+_SHAPES = {
+    2: ((0, 2, 2, (1,)),),
+    3: ((0, 2, 2, (1, 3)), (1, 3, 3, (0, 2)), (0, 3, 3, (1, 2))),
+    4: ((0, 2, 4, (1, 3)),),
+}
+"""By the number of ranges less one: which of them may share a target, and the others."""
 
 
 class Graph:
@@ -96,14 +100,12 @@ class Graph:
             size = high - low
             if size < 2:
                 return jump(JGE, starts[high], targets[high], targets[low])
-            if size == 2 and targets[low] == targets[high]:
-                if starts[high] - starts[low + 1] == 1:
-                    return jump(JEQ, starts[low + 1], targets[low + 1], targets[low])
-            elif size in _CHAIN:
-                node, picks = _singles(starts, targets, low, high)
-                if node >= 0:
+            if size in _SHAPES:
+                picks = _singles(starts, targets, low, size)
+                if picks:
+                    node = targets[low + (1 if picks[0] == 0 else 0)]
                     for pick in picks:
-                        node = jump(JEQ, starts[pick], targets[pick], node)
+                        node = jump(JEQ, starts[low + pick], targets[low + pick], node)
                     return node
             middle = _middle(sums, low, high)
             right = targets[high] if middle == high else tree(middle, high)
@@ -173,23 +175,21 @@ class Graph:
 
 
 def _singles(
-    starts: Sequence[int], targets: Sequence[int], low: int, high: int
-) -> tuple[int, list[int]]:
-    """Return the target of the ranges `low` to `high` and the two single words that differ.
+    starts: Sequence[int], targets: Sequence[int], low: int, size: int
+) -> tuple[int, ...]:
+    """Return the places of the one or two single words among ranges that else lead to one target.
 
-    The target is -1 if the ranges are not like that.
+    There are none where the `size` + 1 ranges from `low` are not like that.
     """
-    base = _NONE
-    picks: list[int] = []
-    last = len(starts) - 1
-    for index in range(low, high + 1):
-        if index < last and starts[index + 1] - starts[index] == 1 and len(picks) < _PICKS:
-            picks.append(index)
-        elif base == _NONE:
-            base = targets[index]
-        elif base != targets[index]:
-            return _NONE, picks
-    return base, picks
+    last = len(starts) - 1 - low
+    for first, second, third, picks in _SHAPES[size]:
+        if targets[low + first] == targets[low + second] == targets[low + third]:
+            for pick in picks:
+                if pick == last or starts[low + pick + 1] - starts[low + pick] != 1:
+                    break
+            else:
+                return picks
+    return ()
 
 
 def _middle(sums: Sequence[int], low: int, high: int) -> int:
@@ -211,14 +211,18 @@ def _encode(backwards: list[Node], byteorder: ByteOrder) -> bytes:
     """Return the bytes of the program whose last instruction comes first in `backwards`."""
     backwards.reverse()
     if byteorder == "little":
-        return b"".join([
-            (code | then << 16 | otherwise << 24 | operand << 32).to_bytes(8, "little")
+        return b"".join(
+            [
+                (code | then << 16 | otherwise << 24 | operand << 32).to_bytes(8, "little")
+                for code, then, otherwise, operand in backwards
+            ]
+        )
+    return b"".join(
+        [
+            (code << 48 | then << 40 | otherwise << 32 | operand).to_bytes(8, "big")
             for code, then, otherwise, operand in backwards
-        ])
-    return b"".join([
-        (code << 48 | then << 40 | otherwise << 32 | operand).to_bytes(8, "big")
-        for code, then, otherwise, operand in backwards
-    ])
+        ]
+    )
 
 
 def simulate(

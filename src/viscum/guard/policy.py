@@ -73,7 +73,7 @@ def trace_action(data: int) -> int:
 class _Frozen:
     """A record whose fields are set once."""
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
 
     def __setattr__(self, name: str, value: object) -> Never:
         raise AttributeError(f"{type(self).__name__}.{name} cannot be set")
@@ -137,7 +137,10 @@ class Condition(_Frozen):
 
     def __init__(self, index: int, op: str, value: int, value_two: int = 0) -> None:
         if not (0 <= index < 6 and 0 <= value < 1 << 64 and 0 <= value_two < 1 << 64):
-            raise SpecError(f"argument {index} compared with {value} and {value_two}", hint="arguments are 0 to 5, values have 64 bits")
+            raise SpecError(
+                f"argument {index} compared with {value} and {value_two}",
+                hint="arguments are 0 to 5, values have 64 bits",
+            )
         if op not in OPERATORS:
             raise SpecError(f"unknown operator {op!r}", hint=f"one of {', '.join(OPERATORS)}")
         _set(self, "index", index)
@@ -297,5 +300,8 @@ def arch_name(machine: str) -> str:
     """
     name = _ALIASES.get(machine, machine)
     if name not in ARCHES:
-        raise SpecError(f"no system call table for architecture {machine!r}", hint=f"one of {', '.join(ARCHES)}")
+        raise SpecError(
+            f"no system call table for architecture {machine!r}",
+            hint=f"one of {', '.join(ARCHES)}",
+        )
     return name

@@ -31,7 +31,7 @@ class Group:
 
     __slots__ = ("action", "arches", "caps", "conditions", "name", "names", "reason")
 
-    def __init__(  # noqa: PLR0913
+    def __init__(  # noqa: PLR0913, PLR0917 - a row of a table
         self,
         name: str,
         reason: str,
@@ -459,7 +459,9 @@ GROUPS: tuple[Group, ...] = (
         "uselib ustat",
         DENY,
     ),
-    Group("vm86", "runs 16-bit code; a whole machine of its own in the kernel", "vm86 vm86old", DENY),
+    Group(
+        "vm86", "runs 16-bit code; a whole machine of its own in the kernel", "vm86 vm86old", DENY
+    ),
     Group(
         "hardware",
         "configures buses, firmware, page tables and coprocessors of the host",
@@ -492,7 +494,8 @@ def default_rules(caps: frozenset[str], *, allow: frozenset[str] = frozenset()) 
             f"no group {min(missing)!r} in the default seccomp profile",
             hint=f"one of {', '.join([group.name for group in GROUPS])}",
         )
-    active, late = [], []
+    active: list[int] = []
+    late: list[int] = []
     for place, group in enumerate(GROUPS):
         closed = group.caps and held.isdisjoint(group.caps) and group.name not in allow
         (late if closed else active).append(place)

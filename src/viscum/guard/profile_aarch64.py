@@ -1,13 +1,14 @@
-"""The default profile resolved to ranges of numbers for aarch64 and its companions.
+"""The default profile as ranges of numbers for aarch64 and its companions.
 
-A range begins at a number of STARTS_* and belongs to the groups at its place of KEYS_*
-in GROUPS: indexes into `profile.GROUPS`, or None past the newest call that is known.
+A range begins at a number of STARTS_* and belongs to the groups that GROUPS has at
+its place of KEYS_*: indexes into `profile.GROUPS`, or None past the newest call.
 
 Written by tools/gen_syscalls.py; do not edit.
 """
 
 from __future__ import annotations
 
+# fmt: off
 GROUPS: tuple[tuple[int, ...] | None, ...] = (
     (0,),
     (55,),
@@ -63,7 +64,7 @@ STARTS_ARM = (
     337, 338, 341, 342, 344, 345, 347, 348, 364, 365, 367, 368, 371, 372, 375, 376, 378, 379,
     380, 386, 387, 388, 389, 400, 401, 402, 403, 404, 405, 415, 416, 425, 428, 434, 435, 436,
     438, 439, 440, 441, 442, 443, 444, 447, 448, 450, 451, 459, 462, 467, 468, 470, 471, 472,
-    0xf0001, 0xf0007,
+    0xF0001, 0xF0007,
 )
 KEYS_ARM = (
     0, 21, 0, 21, 0, 21, 0, 3, 21, 0, 21, 0, 21, 0, 21, 0, 21, 0, 21, 0, 21, 0, 6, 3, 21, 2, 0,
@@ -73,4 +74,7 @@ KEYS_ARM = (
     19, 0, 9, 0, 20, 0, 1, 0, 22, 0, 8, 0, 23, 10, 0, 24, 0, 25, 0, 19, 9, 21, 0, 11, 0, 21, 0,
     26, 3, 0, 27, 0, 23, 0, 23, 0, 3, 1, 0, 21, 0, 18, 0, 1, 0, 3, 0, 1, 0, 28, 0, 28,
 )
-RANGES = {"aarch64": (STARTS_AARCH64, KEYS_AARCH64), "arm": (STARTS_ARM, KEYS_ARM)}
+RANGES = {
+    "aarch64": (STARTS_AARCH64, KEYS_AARCH64),
+    "arm": (STARTS_ARM, KEYS_ARM),
+}

@@ -17,7 +17,6 @@ from .policy import (
     ALLOW,
     ARCHES,
     ENOSYS,
-    EPERM,
     ERRNO,
     FLAGS,
     KILL_PROCESS,
@@ -68,13 +67,11 @@ _OWN = {
     "SCMP_ARCH_S390X": "s390x",
     "SCMP_ARCH_PPC64LE": "ppc64le",
 }
-_OTHERS = frozenset(
-    f"SCMP_ARCH_{name}"
-    for name in (
-        "LOONGARCH64 M68K MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PARISC PARISC64 PPC "
-        "PPC64 S390 SH SHEB"
-    ).split()
+_OTHERS = (
+    "LOONGARCH64 M68K MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PARISC PARISC64 PPC PPC64 "
+    "S390 SH SHEB"
 )
+"""Architectures that have a name, without SCMP_ARCH_, but no table here."""
 _DOCKER = {"x86_64": "amd64", "aarch64": "arm64"}
 """What `arches` of a condition calls an architecture, where it is not our name."""
 
@@ -82,7 +79,7 @@ _MULTIPLEXED = ("x86", "s390x", "ppc64le")
 _SOCKETCALL = (
     "socket bind connect listen accept getsockname getpeername socketpair send recv sendto "
     "recvfrom shutdown setsockopt getsockopt sendmsg recvmsg accept4 recvmmsg sendmmsg"
-).split()
+)
 _IPC = {
     "semop": 1,
     "semget": 2,
@@ -97,7 +94,7 @@ _IPC = {
     "shmget": 23,
     "shmctl": 24,
 }
-_PARTS = {name: ("socketcall", place + 1) for place, name in enumerate(_SOCKETCALL)}
+_PARTS = {name: ("socketcall", place + 1) for place, name in enumerate(_SOCKETCALL.split())}
 _PARTS |= {name: ("ipc", number) for name, number in _IPC.items()}
 """The call that reaches another one by number, and the number (linux/net.h, linux/ipc.h)."""
 
@@ -220,9 +217,7 @@ def _parse(data: bytes) -> object:
     if len(data) > MAX_SIZE:
         _refuse("the document", f"has {len(data)} bytes", f"at most {MAX_SIZE} are read")
     try:
-        return json.loads(
-            data.decode(), object_pairs_hook=_members, parse_constant=_not_a_number
-        )
+        return json.loads(data.decode(), object_pairs_hook=_members, parse_constant=_not_a_number)
     except RecursionError:
         _refuse("the document", "is nested too deeply")
     except UnicodeDecodeError:
@@ -239,9 +234,11 @@ def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """Return an object's members; parsers differ on which of two equal names counts."""
     members = dict(pairs)
     if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        _refuse("the document", f"has {_show(twice)} twice in one object")
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                _refuse("the document", f"has {_show(name)} twice in one object")
+            seen.add(name)
     return members
 
 
@@ -291,7 +288,7 @@ def _arch(name: str, where: str) -> str:
     """Return our name for an architecture, or an empty string for one without tables."""
     if name in _OWN:
         return _OWN[name]
-    if name not in _OTHERS:
+    if name not in [f"SCMP_ARCH_{other}" for other in _OTHERS.split()]:
         _refuse(where, f"is {_show(name)}, which is not known", f"such as {', '.join(_OWN)}")
     return ""
 
@@ -359,11 +356,13 @@ def _applies(entry: _Object, caps: frozenset[str], arch: str, kernel: tuple[int,
         named, arches = given.texts("caps"), given.texts("arches")
         least = _version(given)
         holds = caps.issuperset if key == "includes" else lambda names: not caps.isdisjoint(names)
-        found.append([
-            *([holds(named)] if named else []),
-            *([arch in arches] if arches else []),
-            *([kernel >= least] if least else []),
-        ])
+        found.append(
+            [
+                *([holds(named)] if named else []),
+                *([arch in arches] if arches else []),
+                *([kernel >= least] if least else []),
+            ]
+        )
     return all(found[0]) and not any(found[1])
 
 
@@ -395,8 +394,10 @@ def _rules(entries: Sequence[Rule], default: int) -> tuple[Rule, ...]:
         names = tuple([name for name in entry.names if name not in plain])
         if entry.conditions and entry.action != default and names:
             rules.append(Rule(names, entry.action, entry.conditions, entry.arches))
-    for action in dict.fromkeys(plain.values()):
-        rules.append(Rule(tuple([name for name in plain if plain[name] == action]), action))
+    by_action: dict[int, list[str]] = {}
+    for name, action in plain.items():
+        by_action.setdefault(action, []).append(name)
+    rules += [Rule(tuple(names), action) for action, names in by_action.items()]
     # They only tell which calls the profile knows.
     rules += [Rule(entry.names, default) for entry in idle if not entry.arches]
     return tuple(rules)

@@ -15,12 +15,14 @@ __all__ = ["numbers", "segments"]
 
 def numbers(arch: str) -> dict[str, int]:
     """Return the numbers of the system calls of `arch`, a name from ARCHES."""
-    module = __import__(f"viscum.guard.syscalls_{arch_name(arch)}", fromlist=["RUNS"])
+    module = __import__(f"viscum.guard.syscalls_{arch_name(arch)}", fromlist=["TABLE"])
     table: dict[str, int] = {}
-    for start, names in module.RUNS:
-        number = start
-        for name in names.split():
-            table[name] = number
+    number = 0
+    for word in module.TABLE.split():
+        if word.isdecimal():
+            number = module.BASE + int(word)
+        else:
+            table[word] = number
             number += 1
     return table
 
