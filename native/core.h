@@ -101,6 +101,9 @@ VS_PRIVATE int vs_spawn(struct vs_machine *m, int host_pidfd, struct vs_report *
 VS_PRIVATE int vs_join_clone(struct vs_child *c, uint32_t index, struct vs_fault *fault);
 VS_PRIVATE void vs_child_enter(struct vs_child *c, uint32_t index) __attribute__((noreturn));
 VS_PRIVATE int vs_run_helper(const char *path, char *const *argv, struct vs_fault *fault);
+VS_PRIVATE int vs_start_helper(const char *path, char *const *argv, int cgroup,
+                               struct vs_fault *fault);
+VS_PRIVATE void vs_end_helper(int pidfd);
 VS_PRIVATE int vs_make_userns(const char *uid_map, const char *gid_map, struct vs_fault *fault);
 VS_PRIVATE int vs_write_proc(int32_t pid, const char *file, const char *data,
                              struct vs_fault *fault);
@@ -120,7 +123,8 @@ vs_load_fn vs_op_open, vs_op_expect_host, vs_op_expect_file, vs_op_program, vs_o
     vs_op_userns, vs_op_cgroup_root;
 /* ops_cgroup.c, ops_host.c: prepare, adopt, release */
 vs_host_fn vs_op_cgroup, vs_op_cgroup_write, vs_op_cgroup_open, vs_op_tree, vs_op_open_in,
-    vs_op_sockets, vs_op_setgroups_deny, vs_op_map, vs_op_map_helper, vs_op_cgroup_remove;
+    vs_op_sockets, vs_op_setgroups_deny, vs_op_map, vs_op_helper, vs_op_service,
+    vs_op_service_end, vs_op_cgroup_remove;
 /* ops_mount.c */
 vs_enter_fn vs_op_propagation, vs_op_fsmount, vs_op_overlay, vs_op_clone_tree, vs_op_attach,
     vs_op_seal, vs_op_pivot;

@@ -22,7 +22,9 @@ static vs_host_fn *const host_handlers[] = {
     [OP_sockets] = vs_op_sockets,
     [OP_setgroups_deny] = vs_op_setgroups_deny,
     [OP_map] = vs_op_map,
-    [OP_map_helper] = vs_op_map_helper,
+    [OP_helper] = vs_op_helper,
+    [OP_service] = vs_op_service,
+    [OP_service_end] = vs_op_service_end,
     [OP_cgroup_remove] = vs_op_cgroup_remove,
 };
 

@@ -190,19 +190,43 @@ int vs_op_map(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fau
     return vs_write_proc(m->pid, vs_string(m, op->arg[0]), vs_string(m, op->arg[1]), fault);
 }
 
-/* `newuidmap PID arguments…` */
-int vs_op_map_helper(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fault) {
-    char pid[24], *argv[MAX_HELPER_ARGUMENTS];
-    uint32_t size, count = 2;
+/* Lay out the arguments of a helper: "{pid}" becomes the process id of the child. */
+static int helper_arguments(struct vs_machine *m, const struct vs_op *op, char *pid, char **argv,
+                            struct vs_fault *fault) {
+    uint32_t size, count = 1;
     const char *arguments = vs_blob(m->plan, op->arg[1], &size);
-    const char *path = vs_string(m, op->arg[0]);
     vs_decimal(pid, (uint64_t)m->pid);
-    argv[0] = (char *)path;
-    argv[1] = pid;
+    argv[0] = (char *)vs_string(m, op->arg[0]);
     for (uint32_t at = 0; at < size; at += (uint32_t)vs_len(arguments + at) + 1) {
         if (count + 1 >= MAX_HELPER_ARGUMENTS) return vs_refuse(fault, E2BIG);
-        argv[count++] = (char *)arguments + at;
+        argv[count++] = vs_same(arguments + at, "{pid}") ? pid : (char *)arguments + at;
     }
     argv[count] = NULL;
-    return vs_run_helper(path, argv, fault);
+    return 0;
+}
+
+int vs_op_helper(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fault) {
+    char pid[24], *argv[MAX_HELPER_ARGUMENTS];
+    int ret = helper_arguments(m, op, pid, argv, fault);
+    return ret < 0 ? ret : vs_run_helper(argv[0], argv, fault);
+}
+
+/* A helper that serves the machine for its whole life. */
+int vs_op_service(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fault) {
+    char pid[24], *argv[MAX_HELPER_ARGUMENTS];
+    int cgroup = op->arg[3] == VS_NONE ? -1 : m->slots[op->arg[3]];
+    int ret = helper_arguments(m, op, pid, argv, fault);
+    if (ret == 0) ret = vs_start_helper(argv[0], argv, cgroup, fault);
+    if (ret < 0) return ret;
+    vs_own(m, op->arg[2], ret);
+    return 0;
+}
+
+int vs_op_service_end(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fault) {
+    (void)fault;
+    if (m->slots[op->arg[0]] < 0) return 0;
+    vs_end_helper(m->slots[op->arg[0]]);
+    m->slots[op->arg[0]] = -1;
+    m->owned[op->arg[0] / 64] &= ~(1ull << op->arg[0] % 64);
+    return 0;
 }

@@ -321,13 +321,26 @@ int vs_spawn(struct vs_machine *m, int host_pidfd, struct vs_report *report) {
     return ret;
 }
 
+/* What a helper program is started with. */
+struct helper {
+    const char *path;
+    char *const *argv;
+    int report;      /* becomes descriptor 3; -1: none */
+    int with_parent; /* die with the thread that started it */
+};
+
 static void helper_entry(void *argument) {
-    void **call = argument;
+    struct helper *h = argument;
     char *environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
     uint64_t none = 0;
     default_signals();
     restore_signals(&none);
-    SYS(SYS_execve, call[0], call[1], environment);
+    if (h->with_parent) SYS(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+    if (h->report >= 0) {
+        SYS(SYS_dup3, h->report, 3, 0);
+        if (h->report == 3) SYS(SYS_fcntl, 3, F_SETFD, 0);
+    }
+    SYS(SYS_execve, h->path, h->argv, environment);
     for (;;) SYS(SYS_exit, 127);
 }
 
@@ -337,10 +350,11 @@ static void idle_entry(void *argument) {
 }
 
 /* Clone a short-lived child of our own that shares memory; returns its pid. */
-static long clone_helper(char *stack, uint64_t flags, void (*entry)(void *), void *argument,
-                         int *pidfd) {
+static long clone_helper(char *stack, uint64_t flags, int cgroup, void (*entry)(void *),
+                         void *argument, int *pidfd) {
     struct clone_args args = {
-        .flags = flags | CLONE_VM | CLONE_PIDFD,
+        .flags = flags | CLONE_VM | CLONE_PIDFD | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
+        .cgroup = cgroup >= 0 ? (uint64_t)cgroup : 0,
         .pidfd = (uint64_t)(uintptr_t)pidfd,
         .stack = (uint64_t)(uintptr_t)stack,
         .stack_size = STACK,
@@ -356,10 +370,10 @@ static long clone_helper(char *stack, uint64_t flags, void (*entry)(void *), voi
 int vs_run_helper(const char *path, char *const *argv, struct vs_fault *fault) {
     char *region = take_region();
     if (!region) return vs_refuse(fault, ENOMEM);
-    const void *call[] = {path, argv};
+    struct helper h = {.path = path, .argv = argv, .report = -1};
     struct vs_stat stat = {0};
     int pidfd = -1;
-    long pid = clone_helper(region, CLONE_VFORK, helper_entry, call, &pidfd);
+    long pid = clone_helper(region, CLONE_VFORK, -1, helper_entry, &h, &pidfd);
     if (pid >= 0) {
         vs_reap(pidfd, 0, &stat);
         SYS(SYS_close, pidfd);
@@ -370,13 +384,43 @@ int vs_run_helper(const char *path, char *const *argv, struct vs_fault *fault) {
     return vs_refuse(fault, stat.status == 127 ? ENOENT : EPERM);
 }
 
+/* Start a helper program that stays, in `cgroup` where there is one, and wait until it writes to
+ * its descriptor 3. Returns its pidfd; EPERM where it ends before. */
+int vs_start_helper(const char *path, char *const *argv, int cgroup, struct vs_fault *fault) {
+    char *region = take_region(), byte;
+    int ends[2], pidfd = -1;
+    if (!region) return vs_refuse(fault, ENOMEM);
+    long ret = CALL(fault, SYS_pipe2, ends, O_CLOEXEC);
+    if (ret < 0) {
+        give_region(region);
+        return (int)ret;
+    }
+    struct helper h = {path, argv, ends[1], cgroup < 0};
+    long pid = clone_helper(region, CLONE_VFORK, cgroup, helper_entry, &h, &pidfd);
+    give_region(region);
+    SYS(SYS_close, ends[1]);
+    do ret = pid < 0 ? 0 : SYS(SYS_read, ends[0], &byte, 1);
+    while (ret == -EINTR);
+    SYS(SYS_close, ends[0]);
+    if (pid < 0) return vs_refuse(fault, (int)-pid);
+    if (ret == 1) return pidfd;
+    vs_end_helper(pidfd);
+    return vs_refuse(fault, EPERM);
+}
+
+void vs_end_helper(int pidfd) {
+    struct vs_stat ignored;
+    SYS(SYS_pidfd_send_signal, pidfd, SIGKILL, 0, 0);
+    vs_reap(pidfd, 0, &ignored);
+    SYS(SYS_close, pidfd);
+}
+
 /* Make a user namespace with the given maps and return a descriptor of it. */
 int vs_make_userns(const char *uid_map, const char *gid_map, struct vs_fault *fault) {
     char *region = take_region(), path[40] = "/proc/";
     if (!region) return vs_refuse(fault, ENOMEM);
-    struct vs_stat ignored;
     int pidfd = -1, fd = -1;
-    long pid = clone_helper(region, CLONE_NEWUSER, idle_entry, NULL, &pidfd);
+    long pid = clone_helper(region, CLONE_NEWUSER, -1, idle_entry, NULL, &pidfd);
     if (pid < 0) {
         give_region(region);
         fault->nr = SYS_clone3;
@@ -390,9 +434,7 @@ int vs_make_userns(const char *uid_map, const char *gid_map, struct vs_fault *fa
         fd = (int)CALL(fault, SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
         ret = fd < 0 ? fd : 0;
     }
-    SYS(SYS_pidfd_send_signal, pidfd, SIGKILL, 0, 0);
-    vs_reap(pidfd, 0, &ignored);
-    SYS(SYS_close, pidfd);
+    vs_end_helper(pidfd);
     give_region(region);
     return ret < 0 ? ret : fd;
 }

@@ -102,6 +102,8 @@ class Host(Frozen):
     ids: int
     """How many ids from 0 on this user namespace has."""
     home: str
+    pasta: str
+    """Path of pasta(1), which gives a network namespace a way out; empty where there is none."""
 
     @property
     def clones_detached(self) -> bool:
@@ -218,6 +220,7 @@ def _status_field(name: str) -> str:
     return ""
 
 
+PASTA = ("/usr/bin/pasta", "/usr/local/bin/pasta")
 CAP_SYS_ADMIN = 21
 CAP_SETUID = 7
 FULL_IDENTITY = 4294967295
@@ -246,6 +249,7 @@ def probe() -> Host:
         user_namespaces=limit != "0",
         full_identity=initial,
         ids=int(mapped[2]) if len(mapped) >= 3 and mapped[0] == "0" else 1,
+        pasta=next((path for path in PASTA if os.access(path, os.X_OK)), ""),
         home=os.path.realpath(os.path.expanduser("~")),
     )
 

@@ -97,6 +97,7 @@ _HINTS: Mapping[tuple[str, int], str] = {
     ("clone", errno_names.EPERM): "user namespaces are forbidden here; run: viscum doctor",
     ("clone", errno_names.ENOSYS): "a filter around this process hides clone3: in a machine, start "
     "the outer one with --cap-add SYS_ADMIN --security-opt unmask=ALL",
+    ("service", errno_names.EPERM): "see what it says above; may it open /dev/net/tun?",
     ("expect-host", errno_names.EXDEV): "the plan is of another kernel: compile it again",
     ("expect-file", errno_names.ESTALE): "the file was replaced since compiling: compile again",
     ("attach", errno_names.ELOOP): "the root has a symbolic link there: remove it",
@@ -105,7 +106,7 @@ _HINTS: Mapping[tuple[str, int], str] = {
     ("cgroup-write", errno_names.EINVAL): "the kernel does not take this value",
     ("cgroup-write", errno_names.EBUSY): "the limit is below what is in use",
     ("cgroup-write", errno_names.EACCES): "the parent group allows less than this",
-    ("map-helper", errno_names.EPERM): "check /etc/subuid, /etc/subgid and newuidmap",
+    ("helper", errno_names.EPERM): "it refused; for newuidmap check /etc/subuid and /etc/subgid",
     ("working-folder", errno_names.ENOENT): "make it in the root first",
     ("overlay", errno_names.EINVAL): "is the root itself on an overlay? mount a volume for it",
 }

@@ -56,7 +56,8 @@ prepare sockets         near:F far:F                 | make the pair that a term
 spawn   clone           flags:Ix cgroup:F            | clone the child
 adopt   setgroups-deny                               | forbid setgroups in the user namespace
 adopt   map             file:S data:S                | write an id map
-adopt   map-helper      path:S arguments:N           | have a setuid helper write an id map
+adopt   helper          path:S arguments:N           | run a program of the host on the child
+adopt   service         path:S arguments:N slot:F cgroup:F | start a program that stays with it
 enter   join            slot:F flags:Ix              | enter namespaces of a running machine
 enter   await                                        | wait until the parent has adopted
 enter   parent-death    signal:I                     | die with the parent
@@ -96,6 +97,7 @@ enter   pass            slot:F number:I              | leave a descriptor open i
 enter   seccomp         program:B flags:Ix           | load the system call filter
 exec    exec            file:S arguments:N environment:N path:S | run the command
 exec    exec-slot       slot:F arguments:N environment:N | run an opened program
+release service-end     slot:F                       | end a service
 release cgroup-remove   slot:F root:F name:S         | remove the machine's cgroup
 """
 

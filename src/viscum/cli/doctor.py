@@ -101,7 +101,7 @@ def _cgroups(host: Host) -> Finding:
 def _freezing(host: Host) -> Finding:
     if host.cgroups.v2 or "freezer" in dict(host.cgroups.v1):
         return Finding("pause, kill at once", "ok", "by cgroup")
-    return Finding("pause, kill at once", "missing", "no cgroup", "machines cannot be paused")
+    return Finding("pause, kill at once", "limited", "no cgroup", "machines cannot be paused")
 
 
 def _landlock(host: Host) -> Finding:

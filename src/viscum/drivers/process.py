@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..errors import HostError, SpecError
 from ..frozen import Frozen
 from ..guard import capabilities
-from ..plan import NONE, Plan, op
+from ..plan import NONE, Plan, nul_ended, op
 from ..resources.limits import PREFIX, Groups, compile_groups
 from ..resources.usage import usage_files
 from ..spec import DEFAULT_PATH
@@ -40,6 +40,7 @@ BASE_ID = 0x2000_0000
 reserves for containers holds it."""
 
 FIRST_SLOT = 8
+PASTA_CLOSED = "--no-map-gw -t none -u none -T none -U none".split()
 TARGET_SLOT = 3
 LIFE_SLOT = 4
 LIFE_NUMBER = 3
@@ -173,7 +174,7 @@ def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b""
     parts.release += groups.release
     parts.lost += [f"the limit {file} (no cgroup controller for it)" for file in groups.lost]
     terminal = _prepare_terminal(spec, slots, parts)
-    _namespaces(spec, host, ids, groups, parts)
+    _namespaces(spec, host, ids, groups, slots, parts)
     root = RootBuilder(spec, host, ids, slots, parts)
     root.build(groups)
     init_slot = _open_init(spec, init, slots, parts)
@@ -210,19 +211,22 @@ def _prepare_terminal(spec: Spec, slots: Slots, parts: Sections) -> tuple[int, i
     return near, far
 
 
-def _namespaces(spec: Spec, host: Host, ids: Ids, groups: Groups, parts: Sections) -> None:
+def _namespaces(
+    spec: Spec, host: Host, ids: Ids, groups: Groups, slots: Slots, parts: Sections
+) -> None:
     if ids.namespace and ids.helper and host.subordinate:
         (uid, _), (gid, _) = host.subordinate
         rest = RANGE - 1
         for helper, own, first in (("uid", host.uid, uid), ("gid", host.gid, gid)):
-            words = ("0", str(own), "1", "1", str(first), str(rest))
-            path = f"/usr/bin/new{helper}map"
-            parts.adopt.append(op("map-helper", path, b"".join(w.encode() + b"\0" for w in words)))
+            words = ["{pid}", "0", str(own), "1", "1", str(first), str(rest)]
+            parts.adopt.append(op("helper", f"/usr/bin/new{helper}map", nul_ended(words)))
     elif ids.namespace:
         if ids.count == 1:
             parts.adopt.append(op("setgroups-deny"))
         parts.adopt.append(op("map", "/uid_map", ids.uid_map))
         parts.adopt.append(op("map", "/gid_map", ids.gid_map))
+    if spec.network == "private":
+        _way_out(host, groups, slots, parts)
     if parts.adopt:
         parts.enter.append(op("await"))
     parts.enter += groups.enter
@@ -231,7 +235,20 @@ def _namespaces(spec: Spec, host: Host, ids: Ids, groups: Groups, parts: Section
     if ids.namespace:
         parts.enter.append(op("become", 0, 0))
     parts.enter.append(op("propagation", MS_REC_PRIVATE))
-    del spec
+
+def _way_out(host: Host, groups: Groups, slots: Slots, parts: Sections) -> None:
+    """Have pasta(1) carry the machine's connections; it writes its pid once it is ready. It is
+    told to forward no ports, and nothing to the host's own loopback."""
+    if not host.pasta:
+        raise HostError(
+            "network private needs pasta, which this host lacks", hint="apt-get install passt"
+        )
+    words = ["--quiet", "--foreground", "--config-net", "--pid", "/proc/self/fd/3"]
+    words += PASTA_CLOSED
+    words += [*(["--runas", "0"] if host.uid == 0 else []), "{pid}"]
+    slot = slots()
+    parts.adopt.append(op("service", host.pasta, nul_ended(words), slot, groups.into))
+    parts.release.insert(0, op("service-end", slot))
 
 
 def _open_init(spec: Spec, init: str, slots: Slots, parts: Sections) -> int:
@@ -316,17 +333,13 @@ def _environment(spec: Spec) -> dict[str, str]:
     return environment
 
 
-def _nul(words: list[str]) -> bytes:
-    return b"".join(word.encode("utf-8", "surrogateescape") + b"\0" for word in words)
-
-
 def _exec(spec: Spec, init_slot: int) -> Operation:
     environment = _environment(spec)
-    pairs = _nul([f"{name}={value}" for name, value in environment.items()])
+    pairs = nul_ended([f"{name}={value}" for name, value in environment.items()])
     if init_slot != NONE:
         words = ["viscum-init", *(["--life", str(LIFE_NUMBER)] if spec.lives else [])]
         words += ["--", *spec.command] if spec.command else ["--idle"]
-        return op("exec-slot", init_slot, _nul(words), pairs)
+        return op("exec-slot", init_slot, nul_ended(words), pairs)
     path = environment["PATH"]
-    return op("exec", spec.command[0], _nul(list(spec.command)), pairs, path)
+    return op("exec", spec.command[0], nul_ended(list(spec.command)), pairs, path)
 
