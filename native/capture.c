@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CHUNK 65536
+#define CHUNK    65536
 #define DRAIN_NS 1000000000 /* after the end: for output that somebody outside still holds */
 
 enum { EXIT, IN, OUT, ERR, POLLED };
@@ -23,8 +23,8 @@ static int64_t now_ns(void) {
 void vs_kill_all(struct vs_machine *m, int cgroup_slot) {
     struct vs_fault ignored;
     if (cgroup_slot != VS_NONE && m->slots[cgroup_slot] >= 0) {
-        long fd = CALL(&ignored, SYS_openat, m->slots[cgroup_slot], "cgroup.kill",
-                       O_WRONLY | O_CLOEXEC);
+        long fd =
+            CALL(&ignored, SYS_openat, m->slots[cgroup_slot], "cgroup.kill", O_WRONLY | O_CLOEXEC);
         if (fd >= 0) {
             SYS(SYS_write, fd, "1", 1);
             SYS(SYS_close, fd);
@@ -44,7 +44,8 @@ static int buffer_read(struct vs_buffer *b, int fd) {
     }
     size_t free_space = b->capacity - b->size;
     if (free_space > room) free_space = room;
-    ssize_t n = free_space ? read(fd, b->data + b->size, free_space) : read(fd, waste, sizeof waste);
+    ssize_t n =
+        free_space ? read(fd, b->data + b->size, free_space) : read(fd, waste, sizeof waste);
     if (n > 0 && free_space) b->size += (size_t)n;
     if (n > 0 && !free_space) b->truncated = 1;
     return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
@@ -124,8 +125,7 @@ static int open_streams(struct vs_machine *m, struct vs_capture *capture, struct
 }
 
 int vs_capture_run(struct vs_machine *m, struct vs_capture *capture, int host_pidfd) {
-    struct pollfd p[POLLED] = {
-        {-1, POLLIN, 0}, {-1, POLLOUT, 0}, {-1, POLLIN, 0}, {-1, POLLIN, 0}};
+    struct pollfd p[POLLED] = {{-1, POLLIN, 0}, {-1, POLLOUT, 0}, {-1, POLLIN, 0}, {-1, POLLIN, 0}};
     int theirs[3] = {-1, -1, -1};
     int ret = open_streams(m, capture, p, theirs);
     if (ret < 0) {

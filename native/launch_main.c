@@ -30,7 +30,8 @@ static char *read_plan(const char *file, size_t *size) {
         if (fd >= 0) close(fd);
         return NULL;
     }
-    char *data = S_ISREG(is.st_mode) && is.st_size <= MAX_FILE ? malloc((size_t)is.st_size + 1) : NULL;
+    char *data =
+        S_ISREG(is.st_mode) && is.st_size <= MAX_FILE ? malloc((size_t)is.st_size + 1) : NULL;
     ssize_t n = data ? read(fd, data, (size_t)is.st_size) : -1;
     close(fd);
     if (n < 0) {

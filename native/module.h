@@ -10,14 +10,12 @@
 #include <pthread.h>
 
 struct plan_object {
-    PyObject_HEAD
-    struct vs_plan plan;
+    PyObject_HEAD struct vs_plan plan;
     char *bytes;
 };
 
 struct machine_object {
-    PyObject_HEAD
-    struct vs_machine machine;
+    PyObject_HEAD struct vs_machine machine;
     struct plan_object *plan;
     char *id;
     struct vs_stat stat;

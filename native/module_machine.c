@@ -43,10 +43,8 @@ PyObject *vs_py_launch(PyObject *module, PyObject *args) {
     if (!self) return NULL;
     for (int i = 0; i < VS_FIXED_SLOTS; i++) self->machine.slots[i] = fds[i];
     self->machine.fail_at = fail_at;
-    Py_BEGIN_ALLOW_THREADS
-    ret = vs_launch(&self->machine, vs_host_pidfd(), &report);
-    Py_END_ALLOW_THREADS
-    if (ret < 0) {
+    Py_BEGIN_ALLOW_THREADS ret = vs_launch(&self->machine, vs_host_pidfd(), &report);
+    Py_END_ALLOW_THREADS if (ret < 0) {
         Py_DECREF(self);
         return vs_raise(&report);
     }
@@ -72,11 +70,10 @@ static PyObject *machine_wait(PyObject *object, PyObject *args) {
     if (!self->reaped) {
         struct pollfd p = {.fd = self->machine.pidfd, .events = POLLIN};
         struct timespec limit = {timeout / 1000000000, timeout % 1000000000};
-        Py_BEGIN_ALLOW_THREADS
-        ready = ppoll(&p, 1, timeout < 0 ? NULL : &limit, NULL);
+        Py_BEGIN_ALLOW_THREADS ready = ppoll(&p, 1, timeout < 0 ? NULL : &limit, NULL);
         if (ready > 0) machine_reap(self, WNOHANG);
-        Py_END_ALLOW_THREADS
-        if (ready < 0 && errno != EINTR) return PyErr_SetFromErrno(PyExc_OSError);
+        Py_END_ALLOW_THREADS if (ready < 0 &&
+                                 errno != EINTR) return PyErr_SetFromErrno(PyExc_OSError);
         if (ready < 0 && PyErr_CheckSignals()) return NULL;
     }
     if (!self->reaped) Py_RETURN_NONE;
@@ -89,8 +86,7 @@ static PyObject *machine_signal(PyObject *object, PyObject *args) {
     if (!PyArg_ParseTuple(args, "i:signal", &number)) return NULL;
     long ret = -ESRCH;
     pthread_mutex_lock(&self->lock);
-    if (!self->reaped)
-        ret = SYS(SYS_pidfd_send_signal, self->machine.pidfd, number, 0, 0);
+    if (!self->reaped) ret = SYS(SYS_pidfd_send_signal, self->machine.pidfd, number, 0, 0);
     pthread_mutex_unlock(&self->lock);
     if (ret >= 0) Py_RETURN_NONE;
     errno = (int)-ret;
@@ -140,10 +136,8 @@ static void machine_let_go(struct machine_object *self, int cgroup_slot) {
 static PyObject *machine_release(PyObject *object, PyObject *args) {
     int cgroup_slot;
     if (!PyArg_ParseTuple(args, "i:release", &cgroup_slot)) return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    machine_let_go((struct machine_object *)object, cgroup_slot);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
+    Py_BEGIN_ALLOW_THREADS machine_let_go((struct machine_object *)object, cgroup_slot);
+    Py_END_ALLOW_THREADS Py_RETURN_NONE;
 }
 
 static PyObject *machine_pid(PyObject *object, void *closure) {
@@ -232,10 +226,8 @@ PyObject *vs_py_run(PyObject *module, PyObject *args) {
         if (!c.interrupted) result = run_result(self, &c, wanted);
     }
     vs_capture_free(&c);
-    Py_BEGIN_ALLOW_THREADS
-    machine_let_go(self, VS_NONE);
-    Py_END_ALLOW_THREADS
-    Py_DECREF(self);
+    Py_BEGIN_ALLOW_THREADS machine_let_go(self, VS_NONE);
+    Py_END_ALLOW_THREADS Py_DECREF(self);
     return result;
 }
 

@@ -21,10 +21,8 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     }
     memcpy(self->bytes, bytes, (size_t)size);
     int ret = vs_plan_decode(&self->plan, self->bytes, (size_t)size, &report);
-    Py_BEGIN_ALLOW_THREADS
-    if (ret == 0) ret = vs_plan_load(&self->plan, &report);
-    Py_END_ALLOW_THREADS
-    if (ret == 0) return (PyObject *)self;
+    Py_BEGIN_ALLOW_THREADS if (ret == 0) ret = vs_plan_load(&self->plan, &report);
+    Py_END_ALLOW_THREADS if (ret == 0) return (PyObject *)self;
     Py_DECREF(self);
     return vs_raise(&report);
 }

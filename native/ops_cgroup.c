@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 
 #define REMOVE_ATTEMPTS 200
-#define REMOVE_STEP_NS 1000000
+#define REMOVE_STEP_NS  1000000
 
 /* A name is one component: nothing outside of the parent can be named. */
 static int is_name(const char *name) {

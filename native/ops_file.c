@@ -86,8 +86,8 @@ int vs_op_mkdir(struct vs_child *c, const struct vs_op *op, struct vs_fault *fau
 }
 
 int vs_op_symlink(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
-    return (int)CALL(fault, SYS_symlinkat, vs_string(c->machine, op->arg[2]),
-                     c->slots[op->arg[0]], vs_string(c->machine, op->arg[1]));
+    return (int)CALL(fault, SYS_symlinkat, vs_string(c->machine, op->arg[2]), c->slots[op->arg[0]],
+                     vs_string(c->machine, op->arg[1]));
 }
 
 static int write_all(int fd, const char *data, size_t size, struct vs_fault *fault) {

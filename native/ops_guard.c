@@ -6,8 +6,8 @@
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
 
-#define LAST_CAPABILITY 63
-#define MAX_GROUPS 1024
+#define LAST_CAPABILITY  63
+#define MAX_GROUPS       1024
 #define MAX_INSTRUCTIONS 4096
 
 static int set_ids(uint64_t uid, uint64_t gid, struct vs_fault *fault) {

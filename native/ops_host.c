@@ -63,13 +63,13 @@ static const struct {
     const char *name;
     unsigned device;
 } nodes[] = {
-    {"null", 0x103}, {"zero", 0x105}, {"full", 0x107},
+    {"null", 0x103},   {"zero", 0x105},    {"full", 0x107},
     {"random", 0x108}, {"urandom", 0x109}, {"tty", 0x500},
 };
 static const struct {
     const char *name, *target;
 } links[] = {
-    {"fd", "/proc/self/fd"},         {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"},
+    {"fd", "/proc/self/fd"},       {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"},
     {"stderr", "/proc/self/fd/2"}, {"ptmx", "pts/ptmx"},
 };
 
@@ -147,8 +147,8 @@ int vs_op_open_in(struct vs_machine *m, const struct vs_op *op, struct vs_fault 
         .flags = op->arg[3] | O_CLOEXEC,
         .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS,
     };
-    long fd = CALL(fault, SYS_openat2, m->slots[op->arg[1]], vs_string(m, op->arg[2]), &how,
-                   sizeof how);
+    long fd =
+        CALL(fault, SYS_openat2, m->slots[op->arg[1]], vs_string(m, op->arg[2]), &how, sizeof how);
     if (fd < 0) return (int)fd;
     vs_own(m, op->arg[0], (int)fd);
     return 0;

@@ -7,7 +7,6 @@
 #include <linux/stat.h>
 #include <sys/mount.h>
 
-
 #define MAX_STACKED 64
 
 int vs_op_propagation(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
@@ -46,8 +45,7 @@ int vs_op_fsmount(struct vs_child *c, const struct vs_op *op, struct vs_fault *f
         CALL(fault, SYS_fsopen, vs_string(c->machine, op->arg[1]), (unsigned)FSOPEN_CLOEXEC);
     if (context < 0) return (int)context;
     long ret = 0;
-    if (*source)
-        ret = CALL(fault, SYS_fsconfig, context, FSCONFIG_SET_STRING, "source", source, 0);
+    if (*source) ret = CALL(fault, SYS_fsconfig, context, FSCONFIG_SET_STRING, "source", source, 0);
     if (ret >= 0) ret = configure((int)context, options, size, fault);
     if (ret >= 0) ret = create_mount(c, (int)context, op->arg[0], op->arg[4], fault);
     SYS(SYS_close, context);
@@ -70,7 +68,8 @@ static int set_lower(struct vs_child *c, int context, const unsigned char *lower
     if (count > 8) {
         for (uint32_t i = 0; i < count; i++) {
             fd_path(text, c->slots[lower[i]], "");
-            long ret = CALL(fault, SYS_fsconfig, context, FSCONFIG_SET_STRING, "lowerdir+", text, 0);
+            long ret =
+                CALL(fault, SYS_fsconfig, context, FSCONFIG_SET_STRING, "lowerdir+", text, 0);
             if (ret < 0) return (int)ret;
         }
         return 0;
@@ -93,7 +92,8 @@ static int set_folder(struct vs_child *c, int context, const char *key, int fd, 
 
 int vs_op_overlay(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
     uint32_t count, size;
-    const unsigned char *lower = (const unsigned char *)vs_blob(c->machine->plan, op->arg[1], &count);
+    const unsigned char *lower =
+        (const unsigned char *)vs_blob(c->machine->plan, op->arg[1], &count);
     const char *options = vs_blob(c->machine->plan, op->arg[5], &size);
     int scratch = c->slots[op->arg[2]];
     long context = CALL(fault, SYS_fsopen, "overlay", (unsigned)FSOPEN_CLOEXEC);
@@ -131,9 +131,8 @@ int vs_op_clone_tree(struct vs_child *c, const struct vs_op *op, struct vs_fault
 int vs_op_attach(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
     const char *target = vs_string(c->machine, op->arg[2]);
     int create = (int)op->arg[3];
-    int to = op->arg[1] == VS_NONE
-                 ? vs_lookup(c, VS_NONE, target, O_PATH | O_DIRECTORY, 0, fault)
-                 : vs_lookup_or_make(c, op->arg[1], target, create, fault);
+    int to = op->arg[1] == VS_NONE ? vs_lookup(c, VS_NONE, target, O_PATH | O_DIRECTORY, 0, fault)
+                                   : vs_lookup_or_make(c, op->arg[1], target, create, fault);
     if (to < 0) return to;
     long ret = CALL(fault, SYS_move_mount, c->slots[op->arg[0]], "", to, "",
                     MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);

@@ -15,7 +15,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
-#define SPINS 3000
+#define SPINS       3000
 #define MAX_STRINGS 4096
 
 int vs_op_join(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
@@ -119,7 +119,8 @@ static int send_descriptor(int socket, int fd, struct vs_fault *fault) {
 
 /* Show the terminal as /dev/console too, where there is such a file. */
 static void bind_console(int terminal) {
-    long tree = SYS(SYS_open_tree, terminal, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    long tree =
+        SYS(SYS_open_tree, terminal, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
     if (tree < 0) return;
     SYS(SYS_move_mount, tree, "", AT_FDCWD, "/dev/console", MOVE_MOUNT_F_EMPTY_PATH);
     SYS(SYS_close, tree);
@@ -177,7 +178,8 @@ int vs_op_pass(struct vs_child *c, const struct vs_op *op, struct vs_fault *faul
 }
 
 /* Lay pointers to the NUL-ended strings of a blob into `out`. */
-static int point(const struct vs_plan *plan, uint64_t arg, const char **out, struct vs_fault *fault) {
+static int point(const struct vs_plan *plan, uint64_t arg, const char **out,
+                 struct vs_fault *fault) {
     uint32_t size, count = 0;
     const char *strings = vs_blob(plan, arg, &size);
     for (uint32_t at = 0; at < size; at += (uint32_t)vs_len(strings + at) + 1) {

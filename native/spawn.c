@@ -13,10 +13,10 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#define STACK 65536
-#define REGION (sizeof(struct vs_child) + 2 * STACK)
-#define POOL 16
-#define SIGSET_BYTES 8
+#define STACK               65536
+#define REGION              (sizeof(struct vs_child) + 2 * STACK)
+#define POOL                16
+#define SIGSET_BYTES        8
 #define LAST_CLASSIC_SIGNAL 31
 
 static _Atomic(char *) pool[POOL];

@@ -72,7 +72,7 @@ static inline long vs_noted(struct vs_fault *fault, long nr, long a, long b, lon
 #define VS_PAD(nr, a, b, c, d, e, f, ...)                                                          \
     nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f)
 /* SYS: a call whose failure does not matter. CALL: one whose failure is noted in `fault`. */
-#define SYS(...) vs_raw(VS_PAD(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0))
+#define SYS(...)         vs_raw(VS_PAD(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0))
 #define CALL(fault, ...) vs_noted(fault, VS_PAD(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0))
 
 /* A failure found without a system call. */
@@ -91,7 +91,7 @@ static inline int vs_refuse(struct vs_fault *fault, int err) {
 #endif
 #ifndef SYS_landlock_create_ruleset
 #define SYS_landlock_create_ruleset 444
-#define SYS_landlock_restrict_self 446
+#define SYS_landlock_restrict_self  446
 #endif
 
 static inline size_t vs_len(const char *s) {

@@ -1,15 +1,16 @@
 """Viscum: parasitic virtualisation. A virtual machine is an ordinary process of its host.
 
-    import viscum
-    result = viscum.run(["python3", "-c", "print(6*7)"], memory="512M", cpus=1.5, timeout=5)
-    with viscum.Machine(rootfs="/srv/root") as machine:
-        machine.run(["uname", "-a"])
+import viscum
+result = viscum.run(["python3", "-c", "print(6*7)"], memory="512M", cpus=1.5, timeout=5)
+with viscum.Machine(rootfs="/srv/root") as machine:
+machine.run(["uname", "-a"])
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .asynchronous import run_async
     from .errors import (
         CommandNotExecutable,
         CommandNotFound,
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
         ViscumError,
         ViscumWarning,
     )
-    from .machine import DEVNULL, PIPE, STDOUT, Machine, Process, Result, run, run_async
+    from .machine import Machine
+    from .process import DEVNULL, PIPE, STDOUT, Process
     from .resources.usage import Usage
+    from .result import Result
+    from .running import run
     from .spec import Device, Limits, Mount, Rlimit, Spec
 
 __all__ = [
@@ -57,7 +61,11 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
-    "machine": "DEVNULL PIPE STDOUT Machine Process Result run run_async",
+    "running": "run",
+    "asynchronous": "run_async",
+    "machine": "Machine",
+    "process": "DEVNULL PIPE STDOUT Process",
+    "result": "Result",
     "spec": "Device Limits Mount Rlimit Spec",
     "resources.usage": "Usage",
     "errors": "CommandNotExecutable CommandNotFound HostError LaunchError MachineError PlanError "

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
-from .errors import SpecError
-from .machine import DEVNULL, PIPE, Machine, Process, Result
+from .machine import DEFAULT_OUTPUT_LIMIT, Machine
+from .process import DEVNULL, PIPE
+from .result import Result, nanoseconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import IO
+    from typing import IO, Unpack
 
     from .request import Options
 
-__all__ = ["run_in_loop"]
+__all__ = ["run_async"]
 
 CHUNK = 1 << 16
 
@@ -53,7 +54,7 @@ async def _feed(stream: IO[bytes] | None, data: bytes) -> None:
         writer.close()
 
 
-async def _ended(process: Process) -> None:
+async def _ended(process: Machine) -> None:
     loop = asyncio.get_running_loop()
     event = asyncio.Event()
     loop.add_reader(process.fileno(), event.set)
@@ -63,36 +64,39 @@ async def _ended(process: Process) -> None:
         loop.remove_reader(process.fileno())
 
 
-async def run_in_loop(
+async def run_async(
     command: Sequence[str],
-    data: bytes | str | None,
-    timeout: float | None,  # noqa: ASYNC109 - it is the machine that ends
-    limit: int,
-    options: Options,
+    *,
+    input: bytes | str | None = None,  # noqa: A002 - the name that subprocess.run has
+    timeout: float | None = None,  # noqa: ASYNC109 - it is the machine that ends
+    output_limit: int = DEFAULT_OUTPUT_LIMIT,
+    **options: Unpack[Options],
 ) -> Result:
-    """Run `command` in a machine of its own; see `viscum.run_async`."""
-    if timeout is not None and not 0 <= timeout <= 1e9:
-        raise SpecError(f"timeout {timeout!r} is out of range", hint="seconds from 0 to 1e9")
-    raw = data.encode() if isinstance(data, str) else data
-    stdin = DEVNULL if raw is None else PIPE
+    """Run `command` as `run` does, without blocking the event loop.
+
+    When the awaiting task is cancelled, the machine is killed.
+    """
+    nanoseconds(timeout)
+    data = input.encode() if isinstance(input, str) else input
+    stdin = DEVNULL if data is None else PIPE
     machine = Machine(command, stdin=stdin, stdout=PIPE, stderr=PIPE, **options)
     try:
         await asyncio.to_thread(machine.start)
-        return await _follow(machine, raw or b"", timeout, limit)
+        return await _follow(machine, data or b"", timeout, output_limit)
     finally:
         await asyncio.shield(asyncio.to_thread(machine.close))
 
 
-async def _follow(machine: Machine, data: bytes, timeout: float | None, limit: int) -> Result:
+async def _follow(machine: Machine, data: bytes, timeout: float | None, limit: int) -> Result:  # noqa: ASYNC109
     feeding = asyncio.ensure_future(_feed(machine.stdin, data))
     reading = asyncio.gather(_read(machine.stdout, limit), _read(machine.stderr, limit))
     timed_out = False
     try:
-        await asyncio.wait_for(_ended(machine), timeout)  # type: ignore[arg-type]
+        await asyncio.wait_for(_ended(machine), timeout)
     except TimeoutError:
         timed_out = True
         machine.kill()
-        await _ended(machine)  # type: ignore[arg-type]
+        await _ended(machine)
     finally:
         feeding.cancel()
     (stdout, cut_out), (stderr, cut_err) = await reading

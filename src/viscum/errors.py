@@ -63,21 +63,10 @@ class LaunchError(ViscumError):
     in the plan, `errno` the error number and `syscall` the name of the call that failed.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        hint: str = "",
-        index: int = -1,
-        operation: str = "",
-        errno: int = 0,
-        syscall: str = "",
-    ) -> None:
-        super().__init__(message, hint=hint)
-        self.index = index
-        self.operation = operation
-        self.errno = errno
-        self.syscall = syscall
+    index = -1
+    operation = ""
+    errno = 0
+    syscall = ""
 
 
 class CommandNotFound(LaunchError):

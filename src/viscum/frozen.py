@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from typing import Self, dataclass_transform
 else:
 
-    def dataclass_transform(**_options: object):  # noqa: ANN201, D103
+    def dataclass_transform(**_options: object) -> object:
         return lambda decorated: decorated
 
 

@@ -63,7 +63,8 @@ class Cgroups(Frozen):
 
 class KernelPath(Frozen):
     """A path of the kernel's file systems that machines are kept from: is it a folder, and may
-    any user of the host read it, or write to it?"""
+    any user of the host read it, or write to it?
+    """
 
     path: str
     folder: bool
@@ -200,9 +201,9 @@ def _subordinate(file: str, uid: int) -> tuple[int, int] | None:
         name = ""
     for line in text.splitlines():
         fields = line.split(":")
-        if len(fields) == 3 and fields[0] in (name, str(uid)) and fields[1].isdigit():
-            if fields[2].isdigit() and int(fields[2]) >= 65536:
-                return int(fields[1]), int(fields[2])
+        numbers = len(fields) == 3 and fields[1].isdigit() and fields[2].isdigit()
+        if numbers and fields[0] in (name, str(uid)) and int(fields[2]) >= 65536:
+            return int(fields[1]), int(fields[2])
     return None
 
 

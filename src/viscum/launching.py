@@ -53,7 +53,8 @@ _lock = allocate_lock()
 
 def this_host() -> Host:
     """Return this host, probed once for each process and user; the first time, what crashed
-    processes left on it is removed."""
+    processes left on it is removed.
+    """
     global _host  # noqa: PLW0603 - one host
     known = _host
     if known is None or known[:2] != (os.getpid(), os.geteuid()):

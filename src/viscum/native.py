@@ -11,27 +11,13 @@ from .errors import CommandNotExecutable, CommandNotFound, LaunchError, PlanErro
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Protocol
 
     from .plan import Plan
 
-    class CorePlan(Protocol):
-        """A loaded plan; holds descriptors until it is dropped."""
-
-    class CoreMachine(Protocol):
-        """A launched machine."""
-
-        pid: int
-
-        def wait(self, timeout_ns: int) -> tuple[int, ...] | None: ...
-        def signal(self, number: int) -> None: ...
-        def read(self, slot: int, name: str) -> bytes | None: ...
-        def descriptor(self, slot: int) -> int: ...
-        def release(self, kill_slot: int) -> None: ...
-        def fileno(self) -> int: ...
-
-
 __all__ = ["CoreMachine", "CorePlan", "launch", "load", "open_below", "run"]
+
+CoreMachine = _core.Machine
+CorePlan = _core.Plan
 
 NO_FAULT = -1
 NO_SLOT = 255
@@ -134,36 +120,35 @@ def explain(plan: Plan, failure: BaseException) -> ViscumError:
         return _explain_whole(number, errno)
     operation = plan.operations[index]
     reason = os.strerror(errno).lower()
-    details = {
-        "index": index,
-        "operation": operation.describe(),
-        "errno": errno,
-        "syscall": _syscall_name(number),
-    }
     if operation.name in ("exec", "exec-slot"):
-        return _explain_exec(operation.values, errno, reason, details)
-    hint = _HINTS.get((operation.name, errno)) or _GENERAL_HINTS.get(errno, "")
-    return LaunchError(f"operation {index}, {operation.describe()}: {reason}", hint=hint, **details)
+        made = _explain_exec(operation.values[0], errno, reason)
+    else:
+        hint = _HINTS.get((operation.name, errno)) or _GENERAL_HINTS.get(errno, "")
+        made = LaunchError(f"operation {index}, {operation.describe()}: {reason}", hint=hint)
+    made.index, made.operation = index, operation.describe()
+    made.errno, made.syscall = errno, _syscall_name(number)
+    return made
 
 
-def _explain_exec(
-    values: tuple[object, ...], errno: int, reason: str, details: dict[str, object]
-) -> LaunchError:
-    command = values[0]
+def _explain_exec(command: object, errno: int, reason: str) -> LaunchError:
     if errno == errno_names.ENOENT:
         hint = "check the name and PATH, and the script's interpreter"
-        return CommandNotFound(f"command {command!r} was not found", hint=hint, **details)
+        return CommandNotFound(f"command {command!r} was not found", hint=hint)
     hint = {
         errno_names.EACCES: "is it executable, and not a folder?",
         errno_names.ENOEXEC: "a binary of another architecture, or a script without #!",
         errno_names.E2BIG: "the arguments and the environment are too long",
     }.get(errno, "")
-    return CommandNotExecutable(f"command {command!r}: {reason}", hint=hint, **details)
+    return CommandNotExecutable(f"command {command!r}: {reason}", hint=hint)
 
 
 def _explain_whole(number: int, errno: int) -> ViscumError:
     if number:
         reason = os.strerror(errno).lower()
         hint = _GENERAL_HINTS.get(errno, "")
-        return LaunchError(f"cannot start: {reason}", hint=hint, errno=errno)
-    return PlanError("the compiled plan is malformed or of another version", hint="compile it again")
+        error = LaunchError(f"cannot start: {reason}", hint=hint)
+        error.errno = errno
+        return error
+    return PlanError(
+        "the compiled plan is malformed or of another version", hint="compile it again"
+    )

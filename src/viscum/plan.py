@@ -42,7 +42,7 @@ SECTIONS = ("load", "prepare", "spawn", "adopt", "enter", "exec", "release")
 _VOCABULARY = """
 load    open            slot:F path:S flags:Ix       | open a folder or file of the host as a handle
 load    expect-host     machine:S release:S          | refuse another architecture or kernel
-load    expect-file     slot:F dev:I ino:I           | refuse a file that was replaced since compiling
+load    expect-file     slot:F dev:I ino:I           | refuse a file that was replaced
 load    program         slot:F path:S                | keep a sealed copy of a static program
 load    userns          slot:F uid_map:S gid_map:S   | keep a user namespace for id-mapped mounts
 load    devices         slot:F uid:I gid:I           | keep a /dev with the standard nodes
@@ -66,9 +66,9 @@ enter   unshare         flags:Ix                     | leave namespaces
 enter   become          uid:I gid:I                  | take the ids of the namespace's root
 enter   propagation     flags:Ix                     | cut the mount tree from the host's
 enter   fsmount         slot:F type:S source:S options:N attributes:Ix | make a file system
-enter   overlay         slot:F lower:L scratch:F upper:S work:S options:N attributes:Ix | make an overlay
+enter   overlay         slot:F lower:L scratch:F upper:S work:S options:N attributes:Ix | overlay
 enter   clone-tree      slot:F dir:F path:S recursive:I set:Ix | clone a mount tree
-enter   attach          slot:F dir:F target:S create:Io | attach a mount; 1 folder, 2 file, 4 no links
+enter   attach          slot:F dir:F target:S create:Io | attach a mount
 enter   fail            errno:I message:S            | refuse
 enter   mkdir           dir:F path:S mode:Io         | make a folder
 enter   symlink         dir:F path:S target:S        | make a symbolic link
@@ -152,9 +152,7 @@ class Operation:
 
     def __eq__(self, other: object) -> bool:
         return (
-            isinstance(other, Operation)
-            and self.verb is other.verb
-            and self.values == other.values
+            isinstance(other, Operation) and self.verb is other.verb and self.values == other.values
         )
 
     def __hash__(self) -> int:
@@ -250,7 +248,7 @@ class _Table:
         return self._add(data + b"\0") << 32 | len(data)
 
 
-def _encode_value(table: _Table, kind: str, value: Value) -> int:
+def _encode_value(table: _Table, value: Value) -> int:
     if isinstance(value, str):
         return table.string(value)
     if isinstance(value, bytes):
@@ -293,10 +291,7 @@ class Plan:
         records = bytearray()
         for operation in self.operations:
             verb = operation.verb
-            values = [
-                _encode_value(table, kind, value)
-                for kind, value in zip(verb.kinds, operation.values, strict=True)
-            ]
+            values = [_encode_value(table, value) for value in operation.values]
             records += verb.code.to_bytes(4, "little") + verb.section.to_bytes(4, "little")
             for value in values + [0] * (7 - len(values)):
                 records += value.to_bytes(8, "little")

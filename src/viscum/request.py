@@ -11,7 +11,7 @@ from .spec import Device, Limits, Mount, Rlimit, Spec, parse_cpus, parse_size
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from typing import TypedDict, Unpack
+    from typing import TypedDict
 
     class Options(TypedDict, total=False):
         """What `viscum.run` and `viscum.Machine` take; see docs/reference for each."""
@@ -108,7 +108,7 @@ def make_spec(command: Sequence[str], options: Mapping[str, object], **fixed: ob
         raise SpecError("the command is one string", hint='give a list: ["sh", "-c", "…"]')
     unknown = set(options) - set(OPTION_NAMES)
     if unknown:
-        raise TypeError(f"unknown option {sorted(unknown)[0]!r}")
+        raise TypeError(f"unknown option {min(unknown)!r}")
     fields: dict[str, object] = {name: options[name] for name in _PLAIN if name in options}
     fields["limits"] = make_limits(options)
     fields["rootfs"] = rootfs = _path(options.get("rootfs"))

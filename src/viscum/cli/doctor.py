@@ -60,7 +60,9 @@ def _user_namespaces(host: Host) -> Finding:
     subject = "user namespaces"
     if not host.user_namespaces:
         cost = "machines only for root, with --userns host"
-        return Finding(subject, "missing", "forbidden", cost, "sysctl user.max_user_namespaces=65536")
+        return Finding(
+            subject, "missing", "forbidden", cost, "sysctl user.max_user_namespaces=65536"
+        )
     knob = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
     if not host.capable and _read(knob) == "1":
         cost = "machines of ordinary users have no capabilities to set themselves up with"
@@ -127,7 +129,7 @@ def _helper(name: str, package: str, cost: str) -> Finding:
 
 def _start(host: Host) -> Finding:
     """Start a machine: the only proof."""
-    from ..machine import run
+    from ..running import run
 
     try:
         result = run(["true"], timeout=20)

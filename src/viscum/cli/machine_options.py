@@ -62,7 +62,7 @@ def _volume(text: str) -> Mount:
     flags = set(parts[2].split(",")) if len(parts) == 3 else set()
     unknown = flags - {"ro", "rw", "noexec", "exec"}
     if unknown:
-        raise SpecError(f"--volume {text!r}: option {sorted(unknown)[0]!r} is unknown")
+        raise SpecError(f"--volume {text!r}: option {min(unknown)!r} is unknown")
     source = parts[0]
     if source[0] in "./~":
         source = os.path.abspath(os.path.expanduser(source))
@@ -80,7 +80,7 @@ def _mount(text: str) -> Mount:
     known = {"type", "source", "target", "readonly", "tmpfs-size", "tmpfs-mode"}
     unknown = set(fields) - known
     if unknown:
-        raise SpecError(f"--mount {text!r}: {sorted(unknown)[0]!r} is unknown")
+        raise SpecError(f"--mount {text!r}: {min(unknown)!r} is unknown")
     kind = fields.get("type", "bind")
     read_only = fields.get("readonly", "false") in ("", "true", "1")
     if not fields.get("target"):
@@ -186,7 +186,8 @@ def seconds(text: str, flag: str) -> float:
 
 
 _PLAIN = (
-    "memory memory_swap cpus cpu_shares cpuset_cpus hostname network userns pid ipc uts user workdir"
+    "memory memory_swap cpus cpu_shares cpuset_cpus hostname network userns pid ipc uts user "
+    "workdir"
 ).split()
 
 

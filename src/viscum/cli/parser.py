@@ -83,7 +83,7 @@ def _switch(text: str, flag: str) -> bool:
     return text == "true"
 
 
-def _store(parsed: Parsed, option: Option, value: str | bool) -> None:
+def _store(parsed: Parsed, option: Option, value: str | bool) -> None:  # noqa: FBT001
     if option.repeats and isinstance(value, str):
         values = parsed.options.setdefault(option.key, [])
         values.append(value)  # type: ignore[union-attr]

@@ -9,9 +9,9 @@ import time
 
 from .. import launching, native, state
 from ..errors import SpecError
-from ..machine import exit_code
 from ..request import make_spec
 from ..resources.usage import oom_kills
+from ..result import exit_code
 from .machine_options import machine_options, seconds
 
 TYPE_CHECKING = False
@@ -87,7 +87,9 @@ def _finish(foreground: Foreground, compiled: Compiled, timeout: float | None) -
     return code
 
 
-def _launch(spec: Spec, ready: launching.Ready, machine_id: str, *, keep_stdin: bool) -> native.CoreMachine:
+def _launch(
+    spec: Spec, ready: launching.Ready, machine_id: str, *, keep_stdin: bool
+) -> native.CoreMachine:
     stdin = 0 if keep_stdin else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return native.launch(ready.compiled.plan, ready.loaded, machine_id, (stdin, 1, 2))

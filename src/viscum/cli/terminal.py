@@ -13,6 +13,10 @@ import termios
 import threading
 import tty
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
 __all__ = ["Relay"]
 
 CHUNK = 1 << 16
@@ -48,7 +52,7 @@ class Relay:
         self.wake_read, self.wake_write = os.pipe()
         self.thread = threading.Thread(target=self._copy, daemon=True)
 
-    def __enter__(self) -> Relay:
+    def __enter__(self) -> Self:
         self.resize()
         signal.signal(signal.SIGWINCH, lambda *_: self.resize())
         if self.interactive and os.isatty(0):

@@ -181,8 +181,15 @@ def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b""
     _identity(spec, host, parts, terminal)
     _guard(spec, host, ids, parts, seccomp)
     if parts.lost and spec.strict:
-        raise HostError(f"this host cannot give {parts.lost[0]}", hint="drop --strict to go without")
-    operations = [*parts.load, *parts.prepare, op("clone", _namespace_flags(spec, ids), groups.into), *parts.adopt]
+        raise HostError(
+            f"this host cannot give {parts.lost[0]}", hint="drop --strict to go without"
+        )
+    operations = [
+        *parts.load,
+        *parts.prepare,
+        op("clone", _namespace_flags(spec, ids), groups.into),
+        *parts.adopt,
+    ]
     operations += [*parts.enter, _exec(spec, init_slot), *parts.release]
     return Compiled(
         Plan(operations),
@@ -236,9 +243,11 @@ def _namespaces(
         parts.enter.append(op("become", 0, 0))
     parts.enter.append(op("propagation", MS_REC_PRIVATE))
 
+
 def _way_out(host: Host, groups: Groups, slots: Slots, parts: Sections) -> None:
     """Have pasta(1) carry the machine's connections; it writes its pid once it is ready. It is
-    told to forward no ports, and nothing to the host's own loopback."""
+    told to forward no ports, and nothing to the host's own loopback.
+    """
     if not host.pasta:
         raise HostError(
             "network private needs pasta, which this host lacks", hint="apt-get install passt"
@@ -267,7 +276,9 @@ def _identity(spec: Spec, host: Host, parts: Sections, terminal: tuple[int, int]
         enter.append(op("loopback"))
     for limit in spec.rlimits:
         if limit.name not in RLIMITS:
-            raise SpecError(f"ulimit {limit.name!r} is unknown", hint=f"one of {', '.join(RLIMITS)}")
+            raise SpecError(
+                f"ulimit {limit.name!r} is unknown", hint=f"one of {', '.join(RLIMITS)}"
+            )
         enter.append(op("rlimit", RLIMITS.index(limit.name), limit.soft, limit.hard))
     enter.append(op("umask", 0o22))
     enter.append(op("session"))
@@ -342,4 +353,3 @@ def _exec(spec: Spec, init_slot: int) -> Operation:
         return op("exec-slot", init_slot, nul_ended(words), pairs)
     path = environment["PATH"]
     return op("exec", spec.command[0], nul_ended(list(spec.command)), pairs, path)
-

@@ -94,7 +94,8 @@ class RootBuilder:
 
     def _scratch(self) -> None:
         """Everything the machine writes outside of its mounts lives on this tmpfs, and is
-        counted against its memory; it goes away with the last process."""
+        counted against its memory; it goes away with the last process.
+        """
         self._enter("fsmount", self.scratch, "tmpfs", "viscum", nul_ended(["mode", "0755"]), NODEV)
         self._enter("attach", self.scratch, NONE, "/", 0)
 
@@ -117,13 +118,12 @@ class RootBuilder:
 
     def _make_overlay(self, slot: int, lower: int, upper: str, work: str) -> None:
         options = ["userxattr", ""] if self.ids.namespace else []
-        self._enter(
-            "overlay", slot, (lower,), self.scratch, upper, work, nul_ended(options), NODEV
-        )
+        self._enter("overlay", slot, (lower,), self.scratch, upper, work, nul_ended(options), NODEV)
 
     def _own_folders(self) -> None:
         """A folder in the upper layer takes over the owner of the one below: the machine's root
-        can add to it. Never one that others may not read: that would show what is in it."""
+        can add to it. Never one that others may not read: that would show what is in it.
+        """
         for name in OWNED:
             mode = _shown_mode("/" + name)
             if mode is not None:
@@ -165,7 +165,8 @@ class RootBuilder:
 
     def _patchwork(self) -> None:
         """The host's root for a user who may not clone it whole, because mounts below it are
-        locked together: each folder at the top gets an overlay, or stands read-only."""
+        locked together: each folder at the top gets an overlay, or stands read-only.
+        """
         options = nul_ended(["mode", "0755"])
         self._enter("fsmount", self.root, "tmpfs", "viscum", options, NODEV)
         self._enter("attach", self.root, NONE, "/", 0)
@@ -223,7 +224,8 @@ class RootBuilder:
         self, slot: int, source: int, path: str, attributes: int, *, recursive: bool, mapped: bool
     ) -> None:
         """Clone what slot `source` was opened on into `slot`. A user without privileges clones it
-        in the machine's own mount namespace, by its path, where it is his all the same."""
+        in the machine's own mount namespace, by its path, where it is his all the same.
+        """
         if not self.host.capable:
             self._enter("clone-tree", slot, NONE, path, int(recursive), attributes)
             return
@@ -260,7 +262,9 @@ class RootBuilder:
             recursive=not self.host.capable or (mount.recursive and self._has_submounts(mount)),
             mapped=True,
         )
-        self._enter("attach", tree, self.root, mount.where, CREATE_FOLDER if folder else CREATE_FILE)
+        self._enter(
+            "attach", tree, self.root, mount.where, CREATE_FOLDER if folder else CREATE_FILE
+        )
 
     def _has_submounts(self, mount: Mount) -> bool:
         return bool(submounts([os.path.realpath(mount.source).rstrip("/") + "/."]))
@@ -294,9 +298,7 @@ class RootBuilder:
         self._enter("attach", tree, self.root, target, CREATE_FILE)
         return tree
 
-    def _file_system(
-        self, kind: str, target: str, options: Iterable[str], attributes: int
-    ) -> int:
+    def _file_system(self, kind: str, target: str, options: Iterable[str], attributes: int) -> int:
         slot = self.slots()
         self._enter("fsmount", slot, kind, kind, nul_ended(options), attributes)
         self._enter("attach", slot, self.root, target, CREATE_FOLDER | NO_LINKS)
@@ -379,7 +381,8 @@ class RootBuilder:
 
     def _mask(self) -> None:
         """A machine whose root is not the host's cannot open what only root may; it needs masks
-        for the rest. In a sysfs of its own the mount points of other file systems are empty."""
+        for the rest. In a sysfs of its own the mount points of other file systems are empty.
+        """
         foreign = self.ids.namespace
         own_sysfs = not (self.spec.network == "host" and foreign)
         empty = ""
@@ -388,9 +391,11 @@ class RootBuilder:
             if path == "/proc/sys" or (known.path in READ_ONLY and (known.writable or not foreign)):
                 attributes = RDONLY | NOSUID | NODEV | NOEXEC
                 self._cover(path, path, attributes)
-            elif path in READ_ONLY or (foreign and not known.readable):
-                continue
-            elif path.startswith(("/sys/fs/", "/sys/kernel/")) and own_sysfs:
+            elif (
+                path in READ_ONLY
+                or (foreign and not known.readable)
+                or (path.startswith(("/sys/fs/", "/sys/kernel/")) and own_sysfs)
+            ):
                 continue
             elif not known.folder:
                 self._cover(path, "dev/null", 0)
@@ -441,4 +446,3 @@ def _is_patch(path: str) -> bool:
     if path[1:] in ("proc", "sys", "dev") or path[1:] in (name for name, _ in FRESH):
         return False
     return os.path.islink(path) or _shown_mode(path) is not None
-

@@ -174,9 +174,7 @@ class Graph:
         places[target] = len(out)
 
 
-def _singles(
-    starts: Sequence[int], targets: Sequence[int], low: int, size: int
-) -> tuple[int, ...]:
+def _singles(starts: Sequence[int], targets: Sequence[int], low: int, size: int) -> tuple[int, ...]:
     """Return the places of the one or two single words among ranges that else lead to one target.
 
     There are none where the `size` + 1 ranges from `low` are not like that.
@@ -237,13 +235,13 @@ def simulate(
     `nr` is the call's number and `arch` its AUDIT_ARCH_* value, which also tells the byte
     order. Raises ValueError for a program that the kernel would not load.
     """
-    from .simulator import simulate as answer  # noqa: PLC0415 - no launch needs it
+    from .simulator import simulate as answer
 
     return answer(program, nr, arch, args, ip)
 
 
 def disassemble(program: bytes, byteorder: ByteOrder = "little") -> list[str]:
     """Return `program` as text, one instruction a line; jumps name the line they lead to."""
-    from .simulator import disassemble as lines  # noqa: PLC0415 - no launch needs it
+    from .simulator import disassemble as lines
 
     return lines(program, byteorder)

@@ -28,7 +28,9 @@ def _names(words: tuple[str, ...], option: str) -> set[str]:
     for word in words:
         name = word.upper().removeprefix("CAP_")
         if name != "ALL" and name not in CAPABILITIES:
-            raise SpecError(f"{option} {word!r} is no capability", hint="see capabilities(7), or ALL")
+            raise SpecError(
+                f"{option} {word!r} is no capability", hint="see capabilities(7), or ALL"
+            )
         names.add(name)
     return names
 

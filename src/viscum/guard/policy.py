@@ -206,7 +206,7 @@ class Policy(_Frozen):
     listener_metadata: str
     _resolved: Resolver | None
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         default: int,
         rules: tuple[Rule, ...],
@@ -236,7 +236,7 @@ class Policy(_Frozen):
         """
         ready = self._resolved(arch) if self._resolved is not None else None
         if ready is None:
-            from .syscalls import segments  # noqa: PLC0415 - the default profile needs no names
+            from .syscalls import segments
 
             ready = segments(self.rules, arch)
         return ready

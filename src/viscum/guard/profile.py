@@ -31,7 +31,7 @@ class Group:
 
     __slots__ = ("action", "arches", "caps", "conditions", "name", "names", "reason")
 
-    def __init__(  # noqa: PLR0913, PLR0917 - a row of a table
+    def __init__(
         self,
         name: str,
         reason: str,
@@ -537,6 +537,6 @@ def read_profile(data: bytes, caps: frozenset[str], arch: str, kernel: tuple[int
     anything that is not such a profile; names of calls that no architecture knows are ignored
     and listed in the policy's `unknown`.
     """
-    from .profile_reader import read  # noqa: PLC0415 - only who brings a profile needs it
+    from .profile_reader import read
 
     return read(data, caps, arch, kernel)

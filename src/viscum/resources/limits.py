@@ -120,10 +120,8 @@ class _Builder:
                 slot = self.slots[controller]
             self.prepare.append(op("cgroup-write", slot, file, value))
         # Opened once the limits stand: an empty cpuset takes no task.
-        for (controller, slot), join in zip(self.slots.items(), self.enter, strict=True):
-            del controller
-            tasks = join["slot"]
-            self.prepare.append(op("cgroup-open", tasks, slot, "tasks"))
+        for slot, join in zip(self.slots.values(), self.enter, strict=True):
+            self.prepare.append(op("cgroup-open", join["slot"], slot, "tasks"))
 
     def v2(self, cgroups: Cgroups, limits: Limits) -> Iterator[str]:
         """Add the settings of the v2 group; yield those that this host cannot give."""

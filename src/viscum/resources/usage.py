@@ -66,5 +66,3 @@ def usage_from(stat: tuple[int, ...], files: tuple[bytes | None, ...]) -> Usage:
         cpu = counted
     peak = int(files[0]) if files[0] and files[0].strip().isdigit() else 0
     return Usage(cpu, user, system, max(peak, stat[4] << 10), stat[5] * BLOCK, stat[6] * BLOCK)
-
-

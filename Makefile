@@ -1,0 +1,38 @@
+# make run: a first machine. make test: every check. Both set up what they need.
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+SOURCES := $(shell find src native scripts meson.build pyproject.toml -type f -not -name '*.pyc')
+
+.PHONY: run test check setup benchmark clean
+
+run: $(VENV)/installed
+	@$(PYTHON) examples/first_machine.py
+
+test: $(VENV)/developed
+	@tools/check $(VENV)
+	@$(PYTHON) -m pytest -n 2 $(TESTS)
+
+check: $(VENV)/developed
+	@tools/check $(VENV)
+
+benchmark: $(VENV)/installed
+	@tools/packages benchmark
+	@$(PYTHON) benchmarks/launch.py
+
+setup: $(VENV)/developed
+
+$(VENV)/bin/python:
+	@tools/packages run
+	@python3 -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python $(SOURCES)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check .
+	@touch $@
+
+$(VENV)/developed: $(VENV)/installed
+	@tools/packages test
+	@$(PYTHON) tools/install_group.py dev
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build
