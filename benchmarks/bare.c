@@ -4,7 +4,7 @@
  * The program is driven over its standard streams. The first line is the prefix of the machines'
  * ids; then each line "NAME COUNT THREADS" is answered by one line of JSON: the nanoseconds of
  * each of COUNT launches, or, with several THREADS, those of all of them together. Built with
- * -DPROFILE it answers with the mean nanoseconds up to each mark in calls.h instead. */
+ * -DPROFILE it answers with the time of each mark in calls.h instead, launch after launch. */
 #include "sys.h"
 
 #include <errno.h>
@@ -319,15 +319,11 @@ static int64_t together(struct run **runs, long count, int threads) {
 
 #ifdef PROFILE
 static void answer(struct run **runs, long count, int threads) {
-    static int64_t sums[MAX_MARKS];
-    memset(sums, 0, sizeof sums);
     for (long i = 0; i < count; i++) {
         launch(runs[0]);
         for (int mark = 0; mark < MARKS; mark++)
-            sums[mark] += runs[0]->marks[mark] - runs[0]->marks[STARTED];
+            printf("%s%" PRId64, i || mark ? "," : "[", runs[0]->marks[mark]);
     }
-    for (int mark = 0; mark < MARKS; mark++)
-        printf("%s%" PRId64, mark ? "," : "[", sums[mark] / count);
     (void)threads;
 }
 #else

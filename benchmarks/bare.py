@@ -1,8 +1,8 @@
-"""Writes the bare C program of a plan: its operations as literal system calls.
+"""Writes and builds the bare C program of a plan: its operations as literal system calls.
 
-`write_calls` gives the text of calls.h for bare.c. Each operation becomes the calls that the core
-makes for it on its way to success, with the arguments in place; an operation that has no words
-here ends the benchmark, so that the two cannot drift apart unseen.
+Each operation becomes the calls that the core makes for it on its way to success, with the
+arguments in place. An operation that has no words here ends the benchmark, so that the two cannot
+drift apart unseen.
 """
 
 from __future__ import annotations
@@ -10,403 +10,107 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from viscum.plan import NONE, op
+from bare_child import CHILD_WRITERS
+from bare_host import HOST_WRITERS, LOAD_WRITERS, Unknown, quoted, slot
+from viscum.plan import NONE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
+
+    from lab import Lab
 
     from viscum.drivers.process import Compiled
-    from viscum.plan import Operation
 
-__all__ = ["FIXED_MARKS", "write_calls"]
-
-FIXED_MARKS = (
-    "STARTED PIPED CLONED ADOPTED ENTERED EXECUTED ENDED REAPED READ RELEASED"
-).split()
-"""Points that every launch passes; those of the operations follow."""
-
-O_CLOEXEC, O_PATH, O_DIRECTORY = os.O_CLOEXEC, os.O_PATH, os.O_DIRECTORY
-CREATE_ANY, NO_LINKS = 3, 4
-IN_ROOT, NO_MAGIC_LINKS, NO_SYMLINKS = 0x10, 0x02, 0x04
-OPEN_TREE_CLONE, EMPTY_PATH, RECURSIVE = 1, 0x1000, 0x8000
-MOVE_EMPTY_PATHS = 0x4 | 0x40
-IDMAP = 0x100000
-ATTR_STRUCT = "struct mount_attr"
-LAST_STANDARD_STREAM = 2
-STICKY = 0o7000
-
-
-class Unknown(Exception):
-    """A plan has an operation that bare.py cannot write."""
-
-
-def text(value: object) -> str:
-    """Return a C expression for a string of a plan; `{id}` is the machine's id."""
-    return "r->id" if value == "{id}" else quoted(str(value).encode("utf-8", "surrogateescape"))
-
-
-def quoted(data: bytes) -> str:
-    """Return `data` as a C string literal."""
-    plain = "".join(
-        chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
-        for byte in data
-    )
-    return f'"{plain}"'
-
-
-def slot(number: object) -> str:
-    """Return the C variable of a slot."""
-    return f"r->s[{number}]"
-
-
-def strings(blob: object) -> list[bytes]:
-    """Return the parts of a list of a plan."""
-    assert isinstance(blob, bytes)
-    return blob.split(b"\0")[:-1]
-
-
-# The launching process.
-
-
-def _cgroup(o: Operation) -> list[str]:
-    root, name = slot(o["root"]), text(o["name"])
-    flags = f"{os.O_RDONLY | O_DIRECTORY | O_CLOEXEC}"
-    return [
-        f"HOST(SYS_mkdirat, {root}, {name}, 0755);",
-        f"{slot(o['slot'])} = (int)HOST(SYS_openat, {root}, {name}, {flags});",
-    ]
-
-
-_WRITE_ONLY = os.O_WRONLY | O_CLOEXEC | os.O_NOFOLLOW
-
-
-def _cgroup_write(o: Operation) -> list[str]:
-    data = str(o["data"]).encode()
-    return [
-        f"fd = (int)HOST(SYS_openat, {slot(o['slot'])}, {text(o['file'])}, {_WRITE_ONLY});",
-        f"HOST(SYS_write, fd, {quoted(data)}, {len(data)});",
-        "HOST(SYS_close, fd);",
-    ]
-
-
-def _cgroup_open(o: Operation) -> list[str]:
-    call = f"HOST(SYS_openat, {slot(o['cgroup'])}, {text(o['file'])}, {_WRITE_ONLY})"
-    return [f"{slot(o['slot'])} = (int){call};"]
-
-
-def _tree(o: Operation) -> list[str]:
-    deep = RECURSIVE if o["recursive"] else 0
-    flags = OPEN_TREE_CLONE | O_CLOEXEC | EMPTY_PATH | deep
-    lines = [f"{slot(o['slot'])} = (int)HOST(SYS_open_tree, {slot(o['source'])}, \"\", {flags});"]
-    idmap = o["idmap"] != NONE
-    attributes = int(o["set"]) | (IDMAP if idmap else 0)  # type: ignore[call-overload]
-    if attributes or o["clear"]:
-        userns = f", .userns_fd = (uint64_t){slot(o['idmap'])}" if idmap else ""
-        attr = f"&({ATTR_STRUCT}){{.attr_set = {attributes}, .attr_clr = {o['clear']}{userns}}}"
-        lines.append(
-            f'HOST(SYS_mount_setattr, {slot(o["slot"])}, "", {EMPTY_PATH | deep}, {attr}, '
-            f"sizeof({ATTR_STRUCT}));"
-        )
-    return lines
-
-
-def _map(o: Operation) -> list[str]:
-    data = str(o["data"]).encode()
-    return [f"write_proc(r, {text(o['file'])}, {quoted(data)}, {len(data)});"]
-
-
-def _cgroup_remove(o: Operation) -> list[str]:
-    return [f"remove_group(r, {slot(o['root'])}, {text(o['name'])});"]
-
-
-# The child.
-
-
-def _below(directory: object, path: object, flags: int, *, mode: int = 0, links: bool = True) -> str:
-    """Return an openat2 call below a slot, as native/ops_file.c makes it."""
-    resolve = IN_ROOT | NO_MAGIC_LINKS | (0 if links else NO_SYMLINKS)
-    how = f".flags = {flags | O_CLOEXEC}, .mode = {mode}, .resolve = {resolve}"
-    name = str(path).lstrip("/") or "."
-    return (
-        f"(int)IN(SYS_openat2, {slot(directory)}, {text(name)}, &(struct open_how){{{how}}}, "
-        "sizeof(struct open_how))"
-    )
-
-
-def _lookup(directory: object, path: object, flags: int, *, links: bool = True) -> str:
-    if directory == NONE:
-        return f"(int)IN(SYS_openat, AT_FDCWD, {text(path)}, {flags | O_CLOEXEC})"
-    return _below(directory, path, flags, links=links)
-
-
-def _call(form: str) -> Callable[[Operation], list[str]]:
-    """Return a writer for an operation that is one call; `form` names its arguments."""
-
-    def write(o: Operation) -> list[str]:
-        values = {
-            name.replace("-", "_"): text(value) if kind == "S" else value
-            for name, kind, value in zip(o.verb.names, o.verb.kinds, o.values, strict=True)
-        }
-        return [f"IN({form.format(**values)});"]
-
-    return write
-
-
-def _options(blob: object) -> list[str]:
-    pairs = iter(strings(blob))
-    lines = []
-    for key, value in zip(pairs, pairs, strict=True):
-        kind = "STRING" if value else "FLAG"
-        argument = quoted(value) if value else "0"
-        lines.append(f"IN(SYS_fsconfig, fd, FSCONFIG_SET_{kind}, {quoted(key)}, {argument}, 0);")
-    return lines
-
-
-def _create(o: Operation) -> list[str]:
-    return [
-        "IN(SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, 0, 0, 0);",
-        f"{slot(o['slot'])} = (int)IN(SYS_fsmount, fd, FSMOUNT_CLOEXEC, {o['attributes']});",
-        "IN(SYS_close, fd);",
-    ]
-
-
-def _open_context(kind: str) -> str:
-    return f"fd = (int)IN(SYS_fsopen, {kind}, (unsigned)FSOPEN_CLOEXEC);"
-
-
-def _fsmount(o: Operation) -> list[str]:
-    source = [f'IN(SYS_fsconfig, fd, FSCONFIG_SET_STRING, "source", {text(o["source"])}, 0);']
-    lines = [_open_context(text(o["type"])), *(source if o["source"] else [])]
-    return lines + _options(o["options"]) + _create(o)
-
-
-def _overlay(o: Operation) -> list[str]:
-    lower = o["lower"]
-    assert isinstance(lower, tuple)
-    if len(lower) != 1:
-        raise Unknown("an overlay of several layers")
-    folders = [("lowerdir", lower[0], "")]
-    folders += [(key + "dir", o["scratch"], "/" + str(o[key])) for key in ("upper", "work")]
-    return [
-        _open_context('"overlay"'),
-        *(
-            f'IN(SYS_fsconfig, fd, FSCONFIG_SET_STRING, "{key}", '
-            f"fd_path(r, {slot(where)}, {quoted(tail.encode())}), 0);"
-            for key, where, tail in folders
-        ),
-        *_options(o["options"]),
-        *_create(o),
-    ]
-
-
-def _set_attributes(fd: str, attributes: object, *, deep: object) -> str:
-    flags = EMPTY_PATH | (RECURSIVE if deep else 0)
-    attr = f"&({ATTR_STRUCT}){{.attr_set = {attributes}}}"
-    return f'IN(SYS_mount_setattr, {fd}, "", {flags}, {attr}, sizeof({ATTR_STRUCT}));'
-
-
-def _clone_tree(o: Operation) -> list[str]:
-    flags = OPEN_TREE_CLONE | O_CLOEXEC | EMPTY_PATH | (RECURSIVE if o["recursive"] else 0)
-    lines = [
-        f"fd = {_lookup(o['dir'], o['path'], O_PATH)};",
-        f'{slot(o["slot"])} = (int)IN(SYS_open_tree, fd, "", {flags});',
-        "IN(SYS_close, fd);",
-    ]
-    if o["set"]:
-        lines.append(_set_attributes(slot(o["slot"]), o["set"], deep=o["recursive"]))
-    return lines
-
-
-def _attach(o: Operation) -> list[str]:
-    flags = O_PATH | (O_DIRECTORY if o["dir"] == NONE else 0)
-    links = not int(o["create"]) & NO_LINKS  # type: ignore[call-overload]
-    return [
-        f"fd = {_lookup(o['dir'], o['target'], flags, links=links)};",
-        f'IN(SYS_move_mount, {slot(o["slot"])}, "", fd, "", {MOVE_EMPTY_PATHS});',
-        "IN(SYS_close, fd);",
-    ]
-
-
-def _mkdir(o: Operation) -> list[str]:
-    mode = int(o["mode"])  # type: ignore[call-overload]
-    lines = [f"IN(SYS_mkdirat, {slot(o['dir'])}, {text(o['path'])}, {mode & 0o777});"]
-    if mode & STICKY:
-        lines.append(f"IN(SYS_fchmodat, {slot(o['dir'])}, {text(o['path'])}, {mode});")
-    return lines
-
-
-def _file(o: Operation) -> list[str]:
-    data = o["data"]
-    assert isinstance(data, bytes)
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-    opened = _below(o["dir"], o["path"], flags, mode=int(o["mode"]), links=False)  # type: ignore[call-overload]
-    write = [f"IN(SYS_write, fd, {quoted(data)}, {len(data)});"] if data else []
-    return [f"fd = {opened};", *write, "IN(SYS_close, fd);"]
-
-
-def _write(o: Operation) -> list[str]:
-    data = str(o["data"]).encode()
-    return [
-        f"fd = {_lookup(o['dir'], o['path'], os.O_WRONLY)};",
-        f"IN(SYS_write, fd, {quoted(data)}, {len(data)});",
-        "IN(SYS_close, fd);",
-    ]
-
-
-def _seal(o: Operation) -> list[str]:
-    return [
-        f"fd = {_lookup(o['dir'], o['path'], O_PATH)};",
-        _set_attributes("fd", o["set"], deep=o["recursive"]),
-        "IN(SYS_close, fd);",
-    ]
-
-
-def _pivot(o: Operation) -> list[str]:
-    return [
-        f'uint64_t own = mount_id({slot(o["slot"])}, "", {EMPTY_PATH});',
-        f"IN(SYS_fchdir, {slot(o['slot'])});",
-        'IN(SYS_pivot_root, ".", ".");',
-        'while (mount_id(AT_FDCWD, "..", 0) != own) IN(SYS_umount2, ".", MNT_DETACH);',
-        'IN(SYS_chdir, "/");',
-    ]
-
-
-def _set_ids(o: Operation) -> list[str]:
-    uid, gid = o["uid"], o["gid"]
-    return [f"IN(SYS_setresgid, {gid}, {gid}, {gid});", f"IN(SYS_setresuid, {uid}, {uid}, {uid});"]
-
-
-def _become(o: Operation) -> list[str]:
-    return ["SYS(SYS_setgroups, 0, 0);", *_set_ids(o)]
-
-
-def _user(o: Operation) -> list[str]:
-    return (["IN(SYS_prctl, PR_SET_KEEPCAPS, 1);"] if o["keep"] else []) + _set_ids(o)
-
-
-def _groups(o: Operation) -> list[str]:
-    ids = str(o["list"]).split()
-    listed = f"(const uint32_t[]){{{', '.join(ids)}}}" if ids else "0"
-    return [f"IN(SYS_setgroups, {len(ids)}, {listed});"]
-
-
-def _last_capability() -> int:
-    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
-        return int(file.read())
-
-
-def _capabilities(o: Operation) -> list[str]:
-    keep, effective, inheritable = (int(value) for value in o.values[:3])  # type: ignore[arg-type]
-    lines = []
-    if keep != (1 << 64) - 1:
-        last = _last_capability()
-        for number in range(last + 1):
-            if not keep >> number & 1:
-                lines.append(f"IN(SYS_prctl, PR_CAPBSET_DROP, {number});")
-        if last < 63:  # the core asks until the kernel knows no more
-            lines.append(f"SYS(SYS_prctl, PR_CAPBSET_DROP, {last + 1});")
-    halves = [(number >> 32 * i) & 0xFFFFFFFF for i in (0, 1) for number in (effective, inheritable)]
-    sets = [f"{{{e}u, {e}u, {i}u}}" for e, i in (halves[:2], halves[2:])]
-    lines.append(
-        "IN(SYS_capset, &(struct __user_cap_header_struct){_LINUX_CAPABILITY_VERSION_3, 0}, "
-        f"((struct __user_cap_data_struct[]){{{', '.join(sets)}}}));"
-    )
-    if o["ambient"]:
-        raise Unknown("ambient capabilities")
-    return lines
-
-
-def _parent_death(o: Operation) -> list[str]:
-    return [
-        f"IN(SYS_prctl, PR_SET_PDEATHSIG, {o['signal']});",
-        "SYS(SYS_ppoll, &(struct pollfd){.fd = host_pidfd, .events = POLLIN}, 1, "
-        "&(struct timespec){0, 0}, 0, 8);",
-    ]
-
-
-def _loopback(_: Operation) -> list[str]:
-    return [
-        "fd = (int)IN(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);",
-        'IN(SYS_ioctl, fd, SIOCSIFFLAGS, &(struct ifreq){.ifr_name = "lo", '
-        ".ifr_flags = IFF_UP | IFF_RUNNING});",
-        "IN(SYS_close, fd);",
-    ]
-
-
-def _landlock(o: Operation) -> list[str]:
-    return [
-        f"fd = (int)IN(SYS_landlock_create_ruleset, ((uint64_t[]){{0, 0, {o['scoped']}}}), 24, 0);",
-        "IN(SYS_landlock_restrict_self, fd, 0);",
-        "IN(SYS_close, fd);",
-    ]
-
-
-def _seccomp(o: Operation) -> list[str]:
-    program = o["program"]
-    assert isinstance(program, bytes)
-    data = ", ".join(map(str, program))
-    return [
-        f"static const unsigned char filter[] __attribute__((aligned(8))) = {{{data}}};",
-        f"struct {{ unsigned short len; const void *filter; }} program = {{{len(program) // 8}, filter}};",
-        f"IN(SYS_seccomp, SECCOMP_SET_MODE_FILTER, {o['flags']}, &program);",
-    ]
-
-
-def _vector(name: str, words: list[bytes]) -> str:
-    return f"static const char *const {name}[] = {{{', '.join(map(quoted, words))}, 0}};"
-
-
-def _exec(o: Operation) -> list[str]:
-    if "/" not in str(o["file"]):
-        raise Unknown("a command that is searched for")
-    return [
-        _vector("argv", strings(o["arguments"])),
-        _vector("envp", strings(o["environment"])),
-        "r->executing = 1;",
-        f"IN(SYS_execve, {text(o['file'])}, argv, envp);",
-    ]
-
-
-_STDIO = [
-    f"IN(SYS_dup3, {slot(number)}, {number}, 0);" for number in range(LAST_STANDARD_STREAM + 1)
-]
-
-WRITERS: dict[str, Callable[[Operation], list[str]]] = {
-    "cgroup": _cgroup,
-    "cgroup-write": _cgroup_write,
-    "cgroup-open": _cgroup_open,
-    "tree": _tree,
-    "map": _map,
-    "cgroup-remove": _cgroup_remove,
-    "await": lambda _: ["await_adoption(r);"],
-    "parent-death": _parent_death,
-    "cgroup-join": lambda o: [f'IN(SYS_write, {slot(o["slot"])}, "0", 1);'],
-    "unshare": _call("SYS_unshare, {flags}"),
-    "become": _become,
-    "propagation": _call('SYS_mount, 0, "/", 0, {flags}, 0'),
-    "fsmount": _fsmount,
-    "overlay": _overlay,
-    "clone-tree": _clone_tree,
-    "attach": _attach,
-    "mkdir": _mkdir,
-    "file": _file,
-    "write": _write,
-    "seal": _seal,
-    "pivot": _pivot,
-    "hostname": lambda o: [
-        f"IN(SYS_sethostname, {text(o['name'])}, {len(str(o['name']).encode())});"
-    ],
-    "loopback": _loopback,
-    "umask": _call("SYS_umask, {mode}"),
-    "session": _call("SYS_setsid"),
-    "stdio": lambda _: _STDIO,
-    "groups": _groups,
-    "user": _user,
-    "capabilities": _capabilities,
-    "working-folder": _call("SYS_chdir, {path}"),
-    "no-new-privileges": _call("SYS_prctl, PR_SET_NO_NEW_PRIVS, 1"),
-    "landlock": _landlock,
-    "close": _call("SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC"),
-    "seccomp": _seccomp,
-    "exec": _exec,
+__all__ = ["build", "mark_names"]
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+NATIVE = os.path.join(os.path.dirname(HERE), "native")
+FIXED_MARKS = "STARTED PIPED CLONED ADOPTED ENTERED EXECUTED ENDED REAPED READ RELEASED".split()
+"""Points that every launch passes; those of the operations follow them."""
+FUNCTIONS = {
+    "load": "load(void)",
+    "prepare": "prepare(struct run *r)",
+    "adopt": "adopt(struct run *r)",
+    "enter": "enter(struct run *r)",
+    "release": "give_back(struct run *r)",
 }
+REMOVE_GROUP = """
+static void remove_group(struct run *r, int root, const char *name) {
+    long ret;
+    while ((ret = SYS(SYS_unlinkat, root, name, AT_REMOVEDIR)) == -EBUSY)
+        SYS(SYS_nanosleep, (&(struct timespec){0, 1000000}), 0);
+    host_call(ret, __LINE__);
+    (void)r;
+}
+"""
+
+
+def mark_names(compiled: Compiled) -> list[str]:
+    """Return what each number that a profile gives was taken at."""
+    return FIXED_MARKS + [operation.describe() for operation in compiled.plan.operations]
+
+
+def _section(compiled: Compiled, section: str) -> Iterator[str]:
+    """Yield the C statements of a section; `exec` belongs to `enter`."""
+    names = ("enter", "exec") if section == "enter" else (section,)
+    for index, operation in enumerate(compiled.plan.operations):
+        if operation.section not in names:
+            continue
+        for writers in (LOAD_WRITERS, HOST_WRITERS, CHILD_WRITERS):
+            if operation.name in writers:
+                yield f"    {{ // {operation.describe()}"
+                yield from (f"        {line}" for line in writers[operation.name](operation))
+                yield "    }"
+                break
+        else:
+            raise Unknown(f"bare.py has no words for: {operation.describe()}")
+        if section != "load":
+            yield f"    MARK({len(FIXED_MARKS) + index});"
+
+
+def _owned(compiled: Compiled) -> list[int]:
+    """Return the slots that a launch fills in the launching process and closes at its end."""
+    made = [o for o in compiled.plan.operations if o.section == "prepare"]
+    return [int(o["slot"]) for o in made if o.name != "cgroup-write"]  # type: ignore[call-overload]
+
+
+def _usage(compiled: Compiled) -> Iterator[str]:
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+    for number, name in compiled.files:
+        if number != NONE:
+            yield f"    fd = (int)HOST(SYS_openat, {slot(number)}, {quoted(name.encode())}, {flags});"
+            yield "    HOST(SYS_read, fd, r->file, sizeof r->file);"
+            yield "    HOST(SYS_close, fd);"
+
+
+def write_calls(compiled: Compiled) -> str:
+    """Return the text of calls.h."""
+    clone = next(o for o in compiled.plan.operations if o.name == "clone")
+    flags, group = int(clone["flags"]), clone["cgroup"]  # type: ignore[call-overload]
+    into = f"{flags:#x}ull | 0x200000000ull" if group != NONE else f"{flags:#x}ull"
+    marks = [f"    {name}," for name in FIXED_MARKS]
+    lines = ["/* Written by bare.py. */", "enum {", *marks, "};"]
+    lines.append(f"#define MARKS {len(FIXED_MARKS) + len(compiled.plan.operations)}")
+    lines.append(f"#define CLONE_FLAGS ({into})")
+    lines.append(f"#define CLONE_CGROUP {slot(group) if group != NONE else 0}")
+    lines.append(REMOVE_GROUP)
+    for section, head in FUNCTIONS.items():
+        lines += [f"static void {head} {{", "    int fd;", "    (void)fd;"]
+        lines += [] if section == "load" else ["    (void)r;"]
+        lines += _section(compiled, section)
+        if section == "release":
+            lines += [f"    HOST(SYS_close, {slot(number)});" for number in _owned(compiled)]
+        lines.append("}\n")
+    lines += ["static void usage(struct run *r) {", "    int fd;", "    (void)fd, (void)r;"]
+    lines += [*_usage(compiled), "}"]
+    return "\n".join(lines) + "\n"
+
+
+def build(lab: Lab, compiled: Compiled, name: str, *, profile: bool = False) -> str:
+    """Return the path of the bare program of a plan, built in a folder of its own."""
+    folder = lab.folder(name)
+    with open(os.path.join(folder, "calls.h"), "w", encoding="utf-8") as file:
+        file.write(write_calls(compiled))
+    flags = ["-std=gnu11", "-O2", "-Wall", "-Wno-unused-function", "-I", folder, "-I", NATIVE]
+    flags += ["-D_GNU_SOURCE", "-pthread", *(["-DPROFILE"] if profile else [])]
+    return lab.compile(os.path.join(HERE, "bare.c"), os.path.join(folder, name), flags)

@@ -101,7 +101,8 @@ static void follow(struct vs_machine *m, struct vs_capture *capture, struct poll
 /* A pipe whose end `ours` does not block; the other goes to the child. */
 static int make_pipe(int ours, struct pollfd *p, int *theirs) {
     int pair[2];
-    if (pipe2(pair, O_CLOEXEC) < 0) return -errno;
+    struct vs_fault fault;
+    if (vs_pipe(pair, &fault) < 0) return -fault.err;
     fcntl(pair[ours], F_SETFL, O_NONBLOCK);
     p->fd = pair[ours];
     *theirs = pair[!ours];
@@ -114,7 +115,7 @@ static int open_streams(struct vs_machine *m, struct vs_capture *capture, struct
     if (capture->input) {
         ret = make_pipe(1, &p[IN], &theirs[0]);
     } else {
-        theirs[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        theirs[0] = vs_above_standard(open("/dev/null", O_RDONLY | O_CLOEXEC));
         if (theirs[0] < 0) ret = -errno;
     }
     for (int i = 0; i < 2 && ret == 0 && capture->captures; i++)

@@ -64,6 +64,7 @@ struct vs_child {
     int32_t executing;   /* set right before exec: from here on the status is the command's */
     int32_t joined_pid;  /* the child that a `join` cloned into the machine's pid namespace */
     int host_pidfd;      /* of the launching process */
+    int sentinel[2];     /* with a join: a pipe that execve closes */
     char *second_stack;
     char scratch[8192];
     const char *environment[4096];
@@ -91,7 +92,10 @@ VS_PRIVATE void vs_plan_unload(struct vs_plan *plan);
 VS_PRIVATE void vs_machine_init(struct vs_machine *m, const struct vs_plan *plan);
 VS_PRIVATE int vs_launch(struct vs_machine *m, int host_pidfd, struct vs_report *report);
 VS_PRIVATE void vs_release(struct vs_machine *m);
+VS_PRIVATE void vs_forget(struct vs_machine *m);
 VS_PRIVATE const char *vs_string(const struct vs_machine *m, uint64_t arg);
+VS_PRIVATE int vs_above_standard(int fd);
+VS_PRIVATE int vs_pipe(int ends[2], struct vs_fault *fault);
 VS_PRIVATE void vs_own(struct vs_machine *m, uint64_t slot, int fd);
 
 VS_PRIVATE int vs_adopt(struct vs_machine *m, struct vs_report *report);
@@ -107,6 +111,12 @@ VS_PRIVATE void vs_end_helper(int pidfd);
 VS_PRIVATE int vs_make_userns(const char *uid_map, const char *gid_map, struct vs_fault *fault);
 VS_PRIVATE int vs_write_proc(int32_t pid, const char *file, const char *data,
                              struct vs_fault *fault);
+
+VS_PRIVATE int vs_plan_joins(const struct vs_plan *plan);
+
+/* memory.c */
+VS_PRIVATE void vs_memory_enter(int joins);
+VS_PRIVATE void vs_memory_leave(int joins);
 
 /* wait.c */
 VS_PRIVATE int vs_reap(int pidfd, int options, struct vs_stat *stat);

@@ -7,6 +7,7 @@
  * With --life it ends, and with it the machine, when the other end of the pipe FD is closed. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -59,6 +60,7 @@ int main(int argc, char **argv) {
         if (!strcmp(argv[at], "--life") && at + 1 < argc) life = atoi(argv[++at]);
     }
     if (!idle && at + 1 >= argc) return 125;
+    if (life >= 0) fcntl(life, F_SETFD, FD_CLOEXEC);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &old);
     int signals = signalfd(-1, &all, SFD_CLOEXEC);

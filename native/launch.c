@@ -2,6 +2,7 @@
 #include "core.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 static vs_load_fn *const load_handlers[] = {
     [OP_open] = vs_op_open,
@@ -33,9 +34,25 @@ const char *vs_string(const struct vs_machine *m, uint64_t arg) {
     return m->plan->table + arg;
 }
 
+/* Move a descriptor away from 0, 1 and 2, which the caller may have closed: what is there becomes
+ * the command's. */
+int vs_above_standard(int fd) {
+    if (fd > VS_STDERR || fd < 0) return fd;
+    long moved = SYS(SYS_fcntl, fd, F_DUPFD_CLOEXEC, VS_STDERR + 1);
+    SYS(SYS_close, fd);
+    return (int)moved;
+}
+
+/* A pipe that execve closes, with neither end at 0, 1 or 2. */
+int vs_pipe(int ends[2], struct vs_fault *fault) {
+    long ret = CALL(fault, SYS_pipe2, ends, O_CLOEXEC);
+    for (int i = 0; i < 2 && ret >= 0; i++) ends[i] = vs_above_standard(ends[i]);
+    return (int)ret;
+}
+
 /* Put a descriptor of this launch into a slot. */
 void vs_own(struct vs_machine *m, uint64_t slot, int fd) {
-    m->slots[slot] = fd;
+    m->slots[slot] = vs_above_standard(fd);
     m->owned[slot / 64] |= 1ull << slot % 64;
 }
 
@@ -49,6 +66,7 @@ int vs_plan_load(struct vs_plan *plan, struct vs_report *report) {
             return ret;
         }
     }
+    for (int i = 0; i < VS_SLOTS; i++) plan->slots[i] = vs_above_standard(plan->slots[i]);
     report->index = -1;
     return 0;
 }
@@ -91,15 +109,20 @@ static void close_owned(struct vs_machine *m) {
     m->owned[0] = m->owned[1] = 0;
 }
 
+/* Close what belongs to the launch, and leave the machine alone. */
+void vs_forget(struct vs_machine *m) {
+    close_owned(m);
+    if (m->pidfd >= 0) SYS(SYS_close, m->pidfd);
+    m->pidfd = -1;
+}
+
 /* Give back what the launch took. The child must have been reaped. Failing to remove one thing
  * never keeps the rest from being removed. */
 void vs_release(struct vs_machine *m) {
     struct vs_report ignored = {0};
     for (uint32_t i = m->plan->first[VS_RELEASE]; i < m->plan->first[VS_RELEASE + 1]; i++)
         host_handlers[m->plan->ops[i].code](m, &m->plan->ops[i], &ignored.fault);
-    close_owned(m);
-    if (m->pidfd >= 0) SYS(SYS_close, m->pidfd);
-    m->pidfd = -1;
+    vs_forget(m);
 }
 
 /* Run the plan until its command runs. On failure nothing of the launch is left. */

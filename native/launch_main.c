@@ -128,7 +128,7 @@ int main(int argc, char **argv) {
     vs_machine_init(&m, &plan);
     make_id(id, sizeof id);
     m.parameters[0] = id;
-    int self = (int)SYS(SYS_pidfd_open, getpid(), 0);
+    int self = vs_above_standard((int)SYS(SYS_pidfd_open, getpid(), 0));
     if (vs_launch(&m, self, &report) < 0) return explain(argv[1], &plan, &report);
     int status = follow(&m, signals);
     vs_release(&m);

@@ -19,7 +19,7 @@ int vs_host_pidfd(void) {
     pthread_mutex_lock(&lock);
     if (owner != self) {
         if (fd >= 0) close(fd);
-        fd = (int)SYS(SYS_pidfd_open, self, 0);
+        fd = vs_above_standard((int)SYS(SYS_pidfd_open, self, 0));
         __atomic_store_n(&owner, self, __ATOMIC_RELEASE);
     }
     pthread_mutex_unlock(&lock);
@@ -53,7 +53,26 @@ static PyObject *open_below(PyObject *module, PyObject *args) {
     return PyErr_SetFromErrnoWithFilename(PyExc_OSError, path);
 }
 
+/* pipe(): read and write end, neither of them at 0, 1 or 2. */
+static PyObject *make_pipe(PyObject *module, PyObject *unused) {
+    struct vs_fault fault;
+    int ends[2];
+    (void)module, (void)unused;
+    if (vs_pipe(ends, &fault) >= 0) return Py_BuildValue("(ii)", ends[0], ends[1]);
+    errno = fault.err;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+/* open_null(): /dev/null for reading and writing, not at 0, 1 or 2. */
+static PyObject *open_null(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    int fd = vs_above_standard(open("/dev/null", O_RDWR | O_CLOEXEC));
+    return fd >= 0 ? PyLong_FromLong(fd) : PyErr_SetFromErrno(PyExc_OSError);
+}
+
 static PyMethodDef methods[] = {
+    {"pipe", make_pipe, METH_NOARGS, PyDoc_STR("pipe() -> (read end, write end)")},
+    {"open_null", open_null, METH_NOARGS, PyDoc_STR("open_null() -> fd")},
     {"open_below", open_below, METH_VARARGS, PyDoc_STR("open_below(folder, path) -> fd")},
     {"launch", vs_py_launch, METH_VARARGS,
      PyDoc_STR("launch(plan, id, stdin, stdout, stderr, target, life, fail_at) -> Machine")},

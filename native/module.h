@@ -19,6 +19,7 @@ struct machine_object {
     struct plan_object *plan;
     char *id;
     struct vs_stat stat;
+    pid_t owner; /* the process that launched it: nobody else may end it */
     int reaped, released;
     pthread_mutex_t lock; /* of reaped, released and stat */
 };

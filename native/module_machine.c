@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #define USAGE_FILE 4096
 
@@ -19,6 +20,7 @@ static struct machine_object *machine_alloc(PyObject *plan, const char *id) {
     Py_INCREF(plan);
     vs_machine_init(&self->machine, &self->plan->plan);
     pthread_mutex_init(&self->lock, NULL);
+    self->owner = getpid();
     self->released = 1; /* until it is launched there is nothing to release */
     self->id = strdup(id);
     if (!self->id) {
@@ -127,6 +129,10 @@ static void machine_let_go(struct machine_object *self, int cgroup_slot) {
     self->released = 1;
     pthread_mutex_unlock(&self->lock);
     if (!mine) return;
+    if (self->owner != getpid()) { /* a fork of it: its descriptors only */
+        vs_forget(&self->machine);
+        return;
+    }
     vs_kill_all(&self->machine, cgroup_slot);
     machine_reap(self, 0);
     vs_release(&self->machine);

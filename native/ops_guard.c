@@ -38,15 +38,6 @@ int vs_op_groups(struct vs_child *c, const struct vs_op *op, struct vs_fault *fa
     return (int)CALL(fault, SYS_setgroups, count, groups);
 }
 
-int vs_op_user(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
-    (void)c;
-    if (op->arg[2]) {
-        long ret = CALL(fault, SYS_prctl, PR_SET_KEEPCAPS, 1);
-        if (ret < 0) return (int)ret;
-    }
-    return set_ids(op->arg[0], op->arg[1], fault);
-}
-
 static int drop_bounding(uint64_t keep, struct vs_fault *fault) {
     for (unsigned long cap = 0; cap <= LAST_CAPABILITY; cap++) {
         if (keep >> cap & 1) continue;
@@ -58,28 +49,30 @@ static int drop_bounding(uint64_t keep, struct vs_fault *fault) {
     return 0;
 }
 
-static int raise_ambient(uint64_t ambient, struct vs_fault *fault) {
-    for (unsigned long cap = 0; ambient >> cap; cap++) {
-        if (!(ambient >> cap & 1)) continue;
-        long ret = CALL(fault, SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap);
-        if (ret < 0) return (int)ret;
-        if (cap == LAST_CAPABILITY) break;
-    }
-    return 0;
-}
-
-/* Twice in a plan: with no bounding drop left to do the second time, after the ids changed. */
+/* Only the bounding set shrinks here, and what execve would pass on is emptied: execve then takes
+ * the rest away. Until then nobody in the machine has as many capabilities as this process, so
+ * nobody there can trace it while it still runs on its parent's memory (commoncap.c). */
 int vs_op_capabilities(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
     (void)c;
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[2];
-    for (int i = 0; i < 2; i++) {
-        data[i].effective = data[i].permitted = (uint32_t)(op->arg[1] >> 32 * i);
-        data[i].inheritable = (uint32_t)(op->arg[2] >> 32 * i);
-    }
-    int ret = op->arg[0] == ~0ull ? 0 : drop_bounding(op->arg[0], fault);
-    if (ret == 0) ret = (int)CALL(fault, SYS_capset, &header, data);
-    return ret < 0 ? ret : raise_ambient(op->arg[3], fault);
+    int ret = drop_bounding(op->arg[0], fault);
+    if (ret == 0) ret = (int)CALL(fault, SYS_capget, &header, data);
+    data[0].inheritable = data[1].inheritable = 0; /* and with it the ambient set */
+    return ret < 0 ? ret : (int)CALL(fault, SYS_capset, &header, data);
+}
+
+/* With `keep` the capabilities stay until execve takes them from a user who is not root. */
+int vs_op_user(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    (void)c;
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+    if (!op->arg[2]) return set_ids(op->arg[0], op->arg[1], fault);
+    long ret = CALL(fault, SYS_prctl, PR_SET_KEEPCAPS, 1);
+    if (ret >= 0) ret = set_ids(op->arg[0], op->arg[1], fault);
+    if (ret >= 0) ret = CALL(fault, SYS_capget, &header, data);
+    for (int i = 0; i < 2; i++) data[i].effective = data[i].permitted;
+    return ret < 0 ? (int)ret : (int)CALL(fault, SYS_capset, &header, data);
 }
 
 int vs_op_no_new_privileges(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {

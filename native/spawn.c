@@ -21,10 +21,6 @@
 
 static _Atomic(char *) pool[POOL];
 
-/* While launches are under way their credentials change; the kernel then marks the shared memory
- * as not dumpable, which outlives them. The last one puts back what the first one found. */
-static atomic_int in_flight, dumpable = 1;
-
 static char *take_region(void) {
     for (int i = 0; i < POOL; i++) {
         char *region = atomic_exchange(&pool[i], NULL);
@@ -171,9 +167,16 @@ void vs_child_enter(struct vs_child *c, uint32_t index) {
     child_end(c, told);
 }
 
+/* Where the caller has closed 0, 1 or 2, no descriptor of ours may come to stand there. */
+static void fill_standard(void) {
+    for (int fd = VS_STDIN; fd <= VS_STDERR; fd++)
+        if (SYS(SYS_fcntl, fd, F_GETFD) == -EBADF) SYS(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR);
+}
+
 static void child_entry(void *argument) {
     struct vs_child *c = argument;
     uint64_t none = 0;
+    fill_standard();
     default_signals();
     restore_signals(&none);
     vs_child_enter(c, c->machine->plan->first[VS_ENTER]);
@@ -218,7 +221,16 @@ static void await_departure(struct vs_child *c, int pidfd) {
     }
 }
 
-static int needs_second_stack(const struct vs_plan *plan) {
+/* The end of the pipe that only the children hold is closed by execve after it has left our memory
+ * (begin_new_exec): only then may this process be dumpable again. */
+static void await_exec(struct vs_child *c) {
+    char byte;
+    long ret;
+    do ret = SYS(SYS_read, c->sentinel[0], &byte, 1);
+    while (ret == -EINTR);
+}
+
+int vs_plan_joins(const struct vs_plan *plan) {
     const struct vs_op *first = &plan->ops[plan->first[VS_ENTER]];
     for (uint32_t i = plan->first[VS_ENTER]; i < plan->first[VS_ENTER + 1]; i++, first++)
         if (first->code == OP_join && first->arg[1] & CLONE_NEWPID) return 1;
@@ -286,9 +298,10 @@ static int adopt(struct vs_machine *m, struct vs_child *c, struct vs_report *rep
 
 static int spawn_on(struct vs_machine *m, struct vs_child *c, char *stacks,
                     struct vs_report *report) {
-    c->second_stack = needs_second_stack(m->plan) ? stacks + STACK : NULL;
+    c->second_stack = vs_plan_joins(m->plan) ? stacks + STACK : NULL;
     c->running = 1;
     long pid = clone_child(c, stacks, &report->fault);
+    if (c->second_stack) SYS(SYS_close, c->sentinel[1]);
     if (pid < 0) {
         report->index = c->report.index;
         return (int)pid;
@@ -296,6 +309,7 @@ static int spawn_on(struct vs_machine *m, struct vs_child *c, char *stacks,
     m->pid = (int32_t)pid;
     if (m->plan->first[VS_ADOPT] != m->plan->first[VS_ADOPT + 1]) adopt(m, c, report);
     await_departure(c, m->pidfd);
+    if (c->second_stack) await_exec(c);
     return settle(m, c, report);
 }
 
@@ -311,14 +325,19 @@ int vs_spawn(struct vs_machine *m, int host_pidfd, struct vs_report *report) {
     c->adopted = c->executing = c->joined_pid = 0;
     c->host_pidfd = host_pidfd;
     for (int i = 0; i < VS_SLOTS; i++) c->slots[i] = m->slots[i];
-    if (atomic_fetch_add(&in_flight, 1) == 0)
-        atomic_store(&dumpable, (int)SYS(SYS_prctl, PR_GET_DUMPABLE));
+    int joins = vs_plan_joins(m->plan);
+    long ret = joins ? vs_pipe(c->sentinel, &report->fault) : 0;
+    if (ret < 0) {
+        give_region(region);
+        return (int)ret;
+    }
+    vs_memory_enter(joins);
     char *stacks = region + ((sizeof *c + 63) & ~63ul);
-    int ret = spawn_on(m, c, (char *)((uintptr_t)stacks & ~63ul), report);
-    int before = atomic_load(&dumpable);
-    if (atomic_fetch_sub(&in_flight, 1) == 1) SYS(SYS_prctl, PR_SET_DUMPABLE, before);
+    ret = spawn_on(m, c, (char *)((uintptr_t)stacks & ~63ul), report);
+    vs_memory_leave(joins);
+    if (joins) SYS(SYS_close, c->sentinel[0]);
     give_region(region);
-    return ret;
+    return (int)ret;
 }
 
 /* What a helper program is started with. */
@@ -390,7 +409,7 @@ int vs_start_helper(const char *path, char *const *argv, int cgroup, struct vs_f
     char *region = take_region(), byte;
     int ends[2], pidfd = -1;
     if (!region) return vs_refuse(fault, ENOMEM);
-    long ret = CALL(fault, SYS_pipe2, ends, O_CLOEXEC);
+    long ret = vs_pipe(ends, fault);
     if (ret < 0) {
         give_region(region);
         return (int)ret;

@@ -74,7 +74,7 @@ enum vs_section {
     X(46, stdio, "stdio", VS_ENTER, "") \
     X(47, groups, "groups", VS_ENTER, "S") \
     X(48, user, "user", VS_ENTER, "III") \
-    X(49, capabilities, "capabilities", VS_ENTER, "IIII") \
+    X(49, capabilities, "capabilities", VS_ENTER, "I") \
     X(50, working_folder, "working-folder", VS_ENTER, "S") \
     X(51, no_new_privileges, "no-new-privileges", VS_ENTER, "") \
     X(52, landlock, "landlock", VS_ENTER, "I") \

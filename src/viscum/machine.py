@@ -11,10 +11,10 @@ from . import launching, native
 from .errors import HostError, MachineError, TimeoutExpired
 from .process import DEVNULL, PIPE, Process, Streams, open_end
 from .request import make_limits, make_spec
-from .resources.limits import settings_v1, settings_v2
+from .resources.limits import settings_v1, settings_v2, write_all_or_none, write_text
 from .resources.usage import Usage, oom_kills, usage_from
 from .result import FOREVER_NS, Result, exit_code, nanoseconds, verdict_of
-from .spec import check_name
+from .spec import check_limits, check_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = ["Machine"]
 
 DEFAULT_OUTPUT_LIMIT = 64 << 20
 POLL_SECONDS = 0.005
+RESIZABLE_LIMITS = {"memory", "memory_swap", "cpus", "cpu_shares", "cpuset_cpus", "pids"}
 
 
 class Machine:
@@ -59,6 +60,8 @@ class Machine:
         self._made: launching.Ready | None = None
         self._life = -1
         self._closed = False
+        self._owner = os.getpid()
+        self._commands: set[native.CoreMachine] = set()
         self.id = ""
 
     # Its life.
@@ -70,7 +73,7 @@ class Machine:
                 raise MachineError("the machine was started before", hint="make a new Machine")
             made = launching.ready(self.spec)
             streams = Streams(*self._stdio)
-            watched, self._life = os.pipe()
+            watched, self._life = native.pipe()
             try:
                 self.id = launching.new_id()
                 plan, loaded = made.compiled.plan, made.loaded
@@ -95,10 +98,26 @@ class Machine:
             life, self._life = self._life, -1
             if core is None or life < 0:
                 return
-            if self._frozen():
-                self._freeze("0", "THAWED")
+            if os.getpid() == self._owner:
+                self._end(core)
             core.release(self._kill_slot())
             os.close(life)
+
+    def _end(self, core: native.CoreMachine) -> None:
+        """Kill everything. The first process cannot finish dying before the commands that were
+        started from outside are reaped: they are this process's children.
+        """
+        if self._frozen():
+            self._freeze("0", "THAWED")
+        if core.wait(0) is None:
+            core.signal(signals.SIGKILL)
+        for command in self._commands:
+            command.wait(FOREVER_NS)
+
+    def forget(self, command: native.CoreMachine) -> None:
+        """Drop a command that was released."""
+        with self._lock:
+            self._commands.discard(command)
 
     def __enter__(self) -> Self:
         return self.start() if self._core is None else self
@@ -199,7 +218,7 @@ class Machine:
         Streams are None (the caller's), PIPE, DEVNULL, STDOUT (stderr only), a descriptor or a
         file. Raises SpecError, LaunchError, MachineError.
         """
-        core = self._running()
+        self._running()
         given = {"user": user, "workdir": workdir}
         changes: dict[str, object] = {k: v for k, v in given.items() if v is not None}
         changes["env"] = {**(self._options.get("env") or {}), **(env or {})}
@@ -210,8 +229,10 @@ class Machine:
         streams = Streams(stdin, stdout, stderr)
         try:
             plan, loaded = made.compiled.plan, made.loaded
-            target = core.fileno()
-            child = native.launch(plan, loaded, self.id, streams.theirs, target=target)
+            with self._lock:
+                target = self._running().fileno()
+                child = native.launch(plan, loaded, self.id, streams.theirs, target=target)
+                self._commands.add(child)
         except BaseException:
             streams.close()
             raise
@@ -238,14 +259,7 @@ class Machine:
         with self.exec(
             command, stdin=stdin, stdout=PIPE, stderr=PIPE, env=env, user=user, workdir=workdir
         ) as process:
-            try:
-                stdout, stderr = process.communicate(data, timeout, output_limit)
-            except TimeoutExpired as expired:
-                process.kill()
-                process.wait()
-                stdout, stderr = getattr(expired, "outputs", (b"", b""))
-                return process.result(stdout, stderr, timed_out=True)
-            return process.result(stdout, stderr)
+            return process.finish(data, timeout, output_limit)
 
     # Its groups.
 
@@ -291,29 +305,18 @@ class Machine:
         the others are then as they were.
         """
         self._running()
+        if limits.keys() - RESIZABLE_LIMITS:
+            raise TypeError(f"unknown limit {min(limits.keys() - RESIZABLE_LIMITS)!r}")
         wanted = make_limits(limits)
+        check_limits(wanted)
         v1 = bool(launching.this_host().cgroups.v1)
-        settings = settings_v1(wanted) if v1 else settings_v2(wanted)
         folders, into = self._folders()
-        by_controller = dict(zip((c for c, _ in self._groups() if c), folders, strict=True))
-        done: list[tuple[str, str]] = []
+        controllers = [controller for controller, _ in self._groups() if controller]
+        by_controller = dict(zip(controllers, folders, strict=True)) if v1 else {}
+        settings = settings_v1(wanted) if v1 else settings_v2(wanted)
+        places = [(by_controller.get(c, "") if v1 else into, file, v) for c, file, v in settings]
         with self._lock:
-            for controller, file, value in settings:
-                folder = by_controller.get(controller) if v1 else into
-                path = f"{folder}/{file}"
-                try:
-                    if not folder:
-                        raise FileNotFoundError(2, "no such controller")
-                    before = _read_text(path)
-                    _write_text(path, value)
-                except OSError as error:
-                    for changed, old in reversed(done):
-                        _write_text(changed, old)
-                    raise HostError(
-                        f"{file} cannot become {value}: {(error.strerror or '').lower()}",
-                        hint="is it below what is in use, or has the host no controller for it?",
-                    ) from None
-                done.append((path, before))
+            write_all_or_none(places)
 
     def _groups(self) -> tuple[tuple[str, int], ...]:
         return self._made.compiled.groups.slots if self._made else ()
@@ -349,18 +352,8 @@ class Machine:
             if not freezer:
                 raise HostError("this host has no cgroup to pause a machine with")
             path, value = f"{freezer[0]}/freezer.state", v1
-        _write_text(path, value)
+        write_text(path, value)
         while self._frozen() != (v2 == "1"):
             if self._core is None or self._core.wait(0) is not None:
                 return
             time.sleep(POLL_SECONDS)
-
-
-def _read_text(path: str) -> str:
-    with open(path, encoding="ascii") as file:
-        return file.read().strip()
-
-
-def _write_text(path: str, text: str) -> None:
-    with open(path, "wb", buffering=0) as file:
-        file.write(text.encode())

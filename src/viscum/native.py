@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from .plan import Plan
 
-__all__ = ["CoreMachine", "CorePlan", "launch", "load", "open_below", "run"]
+__all__ = ["CoreMachine", "CorePlan", "launch", "load", "open_below", "open_null", "pipe", "run"]
 
 CoreMachine = _core.Machine
 CorePlan = _core.Plan
@@ -27,6 +27,10 @@ Failure = _core.Failure
 def open_below(folder: int, path: str) -> int:
     """Open a file below a folder for reading; no link leads out of it. Raises OSError."""
     return _core.open_below(folder, path)
+
+
+pipe = _core.pipe
+open_null = _core.open_null
 
 
 def load(plan: Plan) -> CorePlan:

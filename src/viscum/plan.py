@@ -88,7 +88,7 @@ enter   terminal        socket:F                     | make a terminal and hand 
 enter   stdio                                        | put the given descriptors on 0, 1 and 2
 enter   groups          list:S                       | set the additional groups
 enter   user            uid:I gid:I keep:I           | take the user's ids
-enter   capabilities    bounding:Ix effective:Ix inheritable:Ix ambient:Ix | limit capabilities
+enter   capabilities    bounding:Ix                  | limit what execve can leave
 enter   working-folder  path:S                       | change the working folder
 enter   no-new-privileges                            | no gain through setuid programs
 enter   landlock        scoped:Ix                    | confine sockets and signals

@@ -28,11 +28,11 @@ DEFAULT_OUTPUT_LIMIT = 64 << 20
 def _open_stream(stream: object, number: int, opened: list[int]) -> tuple[int, int]:
     """Return (the machine's end, our end or -1) of one of the three streams."""
     if stream == PIPE:
-        ends = os.pipe()
+        ends = native.pipe()
         opened.extend(ends)
         return (ends[0], ends[1]) if number == 0 else (ends[1], ends[0])
     if stream == DEVNULL:
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        null = native.open_null()
         opened.append(null)
         return null, -1
     if stream is None:
@@ -152,15 +152,34 @@ class Process:
 
         Raises TimeoutExpired; the command then still runs.
         """
+        stdout, stderr, _ = self._exchange(input, timeout, output_limit)
+        return stdout, stderr
+
+    def _exchange(
+        self, data: bytes | None, timeout: float | None, limit: int
+    ) -> tuple[bytes, bytes, bool]:
         from .streams import exchange
 
-        outputs = exchange(self.stdin, (self.stdout, self.stderr), input, timeout, output_limit)
-        self.wait(timeout)
+        end = None if timeout is None else time.monotonic() + timeout
+        outputs = exchange(self.stdin, (self.stdout, self.stderr), data, timeout, limit)
+        self.wait(None if end is None else max(0.0, end - time.monotonic()))
         return outputs
+
+    def finish(self, data: bytes | None, timeout: float | None, limit: int) -> Result:
+        """Feed, read and wait as `communicate`; after `timeout` s the command is killed."""
+        try:
+            outputs, timed_out = self._exchange(data, timeout, limit), False
+        except TimeoutExpired as expired:
+            self.kill()
+            self.wait()
+            outputs, timed_out = getattr(expired, "outputs", (b"", b"", False)), True
+        stdout, stderr, truncated = outputs
+        return self._result(stdout, stderr, timed_out=timed_out, truncated=truncated)
 
     def close(self) -> None:
         """Kill the command if it still runs, reap it and close the streams."""
         self._core.release(native.NO_SLOT)
+        self._machine.forget(self._core)
         for stream in (self.stdin, self.stdout, self.stderr):
             if stream is not None:
                 try:
@@ -168,13 +187,14 @@ class Process:
                 except OSError:
                     continue
 
-    def result(self, stdout: bytes, stderr: bytes, *, timed_out: bool = False) -> Result:
-        """Return how the ended command ended, as `run` would."""
+    def _result(self, stdout: bytes, stderr: bytes, *, timed_out: bool, truncated: bool) -> Result:
         stat = self._poll(FOREVER_NS) or (0, 0, 0, 0, 0, 0, 0)
         oom = self._machine.oom_kills() > self._oom_before
         verdict = verdict_of(stat, timed_out=timed_out, out_of_memory=oom)
         usage = usage_from(stat, (None, None, None))
-        return Result(stdout, stderr, exit_code(stat), verdict, usage, lost=self._machine.lost)
+        return Result(
+            stdout, stderr, exit_code(stat), verdict, usage, truncated, self._machine.lost
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Device", "Limits", "Mount", "Rlimit", "Spec", "parse_cpus", "parse_size"]
+__all__ = [
+    "Device",
+    "Limits",
+    "Mount",
+    "Rlimit",
+    "Spec",
+    "check_limits",
+    "check_name",
+    "parse_cpus",
+    "parse_size",
+]
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -27,10 +37,10 @@ def parse_size(text: str | int, what: str = "size") -> int:
     Raises SpecError for anything that is not a positive, finite number of bytes.
     """
     if isinstance(text, int) and not isinstance(text, bool):
-        number, unit = float(text), ""
+        number, unit = float(min(max(text, -1), 1 << 64)), ""
     else:
         word = str(text).strip().lower()
-        word = word.removesuffix("b") if word[-2:-1] in UNITS else word
+        word = word.removesuffix("b") if word[-2:-1] in (*"kmgti",) else word
         word = word.removesuffix("i")
         unit = word[-1:] if word[-1:] in UNITS and word else ""
         number = _parse_number(word[: len(word) - len(unit)], text, what)
@@ -54,7 +64,7 @@ def parse_cpus(value: str | float) -> float:
     """Return a number of CPUs, at least 0.01, from `1.5`; raises SpecError for anything else."""
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         number = 0.0
     if not 0.01 <= number <= 1 << 16:
         raise SpecError(f"cpus {value!r} is out of range", hint="give CPUs of at least 0.01: 1.5")
@@ -169,7 +179,7 @@ class Spec(Frozen):
         """Return the spec itself once its parts fit together; raises SpecError otherwise."""
         _check_words(self)
         _check_command(self)
-        _check_limits(self.limits)
+        check_limits(self.limits)
         for mount in self.mounts:
             _check_mount(mount)
         for path, what in ((self.workdir, "working folder"), (self.rootfs, "rootfs")):
@@ -197,24 +207,34 @@ def _check_words(spec: Spec) -> None:
     if spec.pid == "host" and spec.init:
         raise SpecError("an init needs a pid namespace of its own", hint="drop --init or --pid")
     name = spec.hostname
-    if name is not None and not (0 < len(name.encode()) <= 64 and name.isprintable()):
+    if name is not None and not (name.isprintable() and 0 < len(name.encode()) <= 64):
         raise SpecError(f"hostname {name!r} is not usable", hint="1 to 64 printable characters")
 
 
 def _check_command(spec: Spec) -> None:
     if not spec.command and not spec.idle:
         raise SpecError("there is no command to run")
-    for word in spec.command:
-        if "\0" in word:
-            raise SpecError(f"the argument {word!r} contains a NUL byte")
+    for word in (*spec.command, *(text for pair in spec.env for text in pair)):
+        _check_text(word)
     if spec.command and not spec.command[0]:
         raise SpecError("the command is empty")
     for name, value in spec.env:
-        if not name or "=" in name or "\0" in name + value:
-            raise SpecError(f"the environment variable {name!r} is not usable")
+        if not name or "=" in name:
+            raise SpecError(f"the environment variable {name!r}={value!r} is not usable")
 
 
-def _check_limits(limits: Limits) -> None:
+def _check_text(text: str) -> None:
+    """Refuse what the kernel cannot take as a string."""
+    try:
+        encoded = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise SpecError(f"{text!r} is not text that can be encoded") from None
+    if b"\0" in encoded:
+        raise SpecError(f"{text!r} contains a NUL byte")
+
+
+def check_limits(limits: Limits) -> None:
+    """Raise SpecError where a limit makes no sense."""
     if limits.memory is not None and not MIN_MEMORY <= limits.memory <= MAX_BYTES:
         raise SpecError(
             f"memory of {limits.memory} bytes is out of range", hint="give at least 512K"
@@ -236,7 +256,8 @@ def _check_limits(limits: Limits) -> None:
 def _check_cpuset(text: str) -> None:
     for part in text.split(","):
         low, _, high = part.partition("-")
-        if not low.isdigit() or not (high or low).isdigit() or int(high or low) < int(low):
+        digits = low.isascii() and low.isdigit() and (high or low).isascii()
+        if not digits or not (high or low).isdigit() or int(high or low) < int(low):
             raise SpecError(f"cpuset-cpus {text!r} is not a list of CPUs", hint="such as 0-2,4")
         if int(high or low) >= (os.cpu_count() or 1):
             raise SpecError(f"cpuset-cpus {text!r} names a CPU that this host does not have")

@@ -32,12 +32,13 @@ def exchange(
     data: bytes | None,
     timeout: float | None,
     limit: int,
-) -> tuple[bytes, bytes]:
+) -> tuple[bytes, bytes, bool]:
     """Write `data`, read both outputs to their end, and close the three.
 
-    Of each output `limit` bytes are kept, the rest is read and thrown away. Raises
-    TimeoutExpired with what was read so far in its `outputs`.
+    Of each output `limit` bytes are kept, the rest is read and thrown away; the last value says
+    whether there was a rest. Raises TimeoutExpired with what was read so far in its `outputs`.
     """
+    truncated = False
     end = None if timeout is None else time.monotonic() + timeout
     kept = (bytearray(), bytearray())
     left = memoryview(data or b"")
@@ -52,7 +53,7 @@ def exchange(
             wait = None if end is None else end - time.monotonic()
             if wait is not None and wait <= 0:
                 expired = TimeoutExpired(f"output has not ended after {timeout} s")
-                expired.outputs = (bytes(kept[0]), bytes(kept[1]))  # type: ignore[attr-defined]
+                expired.outputs = (bytes(kept[0]), bytes(kept[1]), truncated)  # type: ignore[attr-defined]
                 raise expired
             for key, _ in selector.select(wait):
                 if key.data is None:
@@ -60,9 +61,11 @@ def exchange(
                     done = not left
                 else:
                     chunk = os.read(key.fd, CHUNK)
-                    key.data.extend(chunk[: max(0, limit - len(key.data))])
+                    room = max(0, limit - len(key.data))
+                    key.data.extend(chunk[:room])
+                    truncated = truncated or len(chunk) > room
                     done = not chunk
                 if done:
                     selector.unregister(key.fileobj)
                     key.fileobj.close()  # type: ignore[union-attr]
-    return bytes(kept[0]), bytes(kept[1])
+    return bytes(kept[0]), bytes(kept[1]), truncated

@@ -42,9 +42,10 @@ def expected(rules: Policy, arch: str, number: int, args: tuple[int, ...]) -> in
     top = 2 ** ARCHES[arch].bits - 1
     for rule in rules.rules:
         named = any(table.get(name) == number for name in rule.names)
-        if named and (not rule.arches or arch in rule.arches):
-            if all(holds(each, args[each.index], top) for each in rule.conditions):
-                return rule.action
+        if rule.arches and arch not in rule.arches:
+            continue
+        if named and all(holds(each, args[each.index], top) for each in rule.conditions):
+            return rule.action
     return rules.default
 
 
@@ -115,11 +116,12 @@ def test_compile_names_every_call_and_no_other(host: str) -> None:
 def test_compile_kills_calls_of_other_architectures(host: str) -> None:
     program = seccomp.compile_policy(Policy(ALLOW, ()), host)
     own = {ARCHES[name].audit for name in (host, *ARCHES[host].companions)}
-    order = "big" if ARCHES[host].big else "little"
+    big = ARCHES[host].big
+    code = simulator.decode(program, "big" if big else "little")
     for audit in {arch.audit for arch in ARCHES.values()} | {0, 1, 0xFFFFFFFF, 0x4000003E}:
-        words = simulator.record(1, audit, (0,) * 6, 0, big=order == "big")
+        words = simulator.record(1, audit, (0,) * 6, 0, big=big)
         wanted = ALLOW if audit in own else KILL_PROCESS
-        assert simulator.run(simulator.decode(program, order), words) == wanted
+        assert simulator.run(code, words) == wanted
 
 
 def test_compile_kills_calls_of_x32_where_the_policy_lacks_it() -> None:
@@ -230,7 +232,7 @@ def test_policy_is_frozen_hashable_and_copyable() -> None:
         assert hash(twin) == hash(subject)
         assert seccomp.compile_policy(twin, "x86_64") == seccomp.compile_policy(subject, "x86_64")
     with pytest.raises(AttributeError, match="default"):
-        subject.default = ALLOW  # type: ignore[misc]
+        subject.default = ALLOW
     with pytest.raises(AttributeError, match="default"):
         del subject.default
     assert subject != Policy(DENY, ())

@@ -95,7 +95,7 @@ class Library:
     def knows(self, name: str, arch: str) -> bool:
         token = ctypes.c_uint32(self.call.seccomp_arch_resolve_name(arch.encode()))
         number = self.call.seccomp_syscall_resolve_name_arch(token, name.encode())
-        return number >= 0 or -1000 < number < -1
+        return bool(number >= 0 or -1000 < number < -1)
 
 
 @pytest.fixture(scope="module")
@@ -268,9 +268,9 @@ def runtime_calls(document: dict[str, Any], caps: frozenset[str], arch: str) -> 
         split = [(each,) for each in conditions]
         chosen = action(entry, "action", "errnoRet")
         if chosen != default:
-            for name in entry.get("names") or [entry["name"]]:
-                for each in split if len(set(indexes)) < len(indexes) else [tuple(conditions)]:
-                    calls.append((name, chosen, each))
+            lists = split if len(set(indexes)) < len(indexes) else [tuple(conditions)]
+            names = entry.get("names") or [entry["name"]]
+            calls += [(name, chosen, each) for name in names for each in lists]
     return calls
 
 
@@ -284,7 +284,7 @@ def action(entry: dict[str, Any], key: str, number: str) -> int:
         "SCMP_ACT_ERRNO": ERRNO | entry.get(number, 1),
         "SCMP_ACT_TRACE": policy.TRACE | entry.get(number, 1),
     }
-    return values[entry[key]]
+    return int(values[entry[key]])
 
 
 def compared(index: int, operator: str, value: int, second: int = 0) -> dict[str, Any]:
@@ -323,7 +323,11 @@ DOCKER: dict[str, Any] = {
         entry("socket", args=[compared(0, "GT", 40)]),
         entry("sendto", args=[compared(5, "NE", 0), compared(3, "LE", 64)]),
         entry("fadvise64", args=[compared(3, "GE", 2), compared(3, "LT", 1)]),
-        entry("clone", args=[compared(0, "MASKED_EQ", 0x7E020000)], excludes={"caps": ["CAP_SYS_ADMIN"]}),
+        entry(
+            "clone",
+            args=[compared(0, "MASKED_EQ", 0x7E020000)],
+            excludes={"caps": ["CAP_SYS_ADMIN"]},
+        ),
         entry("clone3", "ERRNO", errnoRet=38, excludes={"caps": ["CAP_SYS_ADMIN"]}),
         entry("mount umount2 setns bpf", includes={"caps": ["CAP_SYS_ADMIN"]}),
         entry("chroot", includes={"caps": ["CAP_SYS_CHROOT"]}),
@@ -348,9 +352,7 @@ GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 @pytest.mark.parametrize("host", ["x86_64", "aarch64", "riscv64", "s390x"])
 @pytest.mark.parametrize("caps", [CAPS, frozenset({"CAP_SYS_ADMIN"})])
-def test_docker_profile_decides_as_runc(
-    library: Library, host: str, caps: frozenset[str]
-) -> None:
+def test_docker_profile_decides_as_runc(library: Library, host: str, caps: frozenset[str]) -> None:
     subject = profile.read_profile(json.dumps(DOCKER).encode(), caps, host, (6, 1))
     arches = (host, *ARCHES[host].companions)
     assert subject.arches == arches

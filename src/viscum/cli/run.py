@@ -90,7 +90,7 @@ def _finish(foreground: Foreground, compiled: Compiled, timeout: float | None) -
 def _launch(
     spec: Spec, ready: launching.Ready, machine_id: str, *, keep_stdin: bool
 ) -> native.CoreMachine:
-    stdin = 0 if keep_stdin else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    stdin = 0 if keep_stdin else native.open_null()
     try:
         return native.launch(ready.compiled.plan, ready.loaded, machine_id, (stdin, 1, 2))
     finally:

@@ -153,7 +153,7 @@ def compile_exec(
     if ids.namespace:
         parts.enter.append(op("become", 0, 0))
     _identity(spec.replace(uts="host", network="host"), host, parts, terminal)
-    _guard(spec, host, ids, parts, seccomp)
+    _guard(spec, host, ids, parts, seccomp, dies_with_parent=False)
     operations = [*parts.load, *parts.prepare, op("clone", 0, group), *parts.enter]
     operations.append(_exec(spec, NONE))
     return Compiled(Plan(operations), (), Groups((), (), (), (), ()), (), NONE, terminal[0])
@@ -179,7 +179,7 @@ def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b""
     root.build(groups)
     init_slot = _open_init(spec, init, slots, parts)
     _identity(spec, host, parts, terminal)
-    _guard(spec, host, ids, parts, seccomp)
+    _guard(spec, host, ids, parts, seccomp, dies_with_parent=not spec.lives)
     if parts.lost and spec.strict:
         raise HostError(
             f"this host cannot give {parts.lost[0]}", hint="drop --strict to go without"
@@ -288,7 +288,9 @@ def _identity(spec: Spec, host: Host, parts: Sections, terminal: tuple[int, int]
     del host
 
 
-def _guard(spec: Spec, host: Host, ids: Ids, parts: Sections, seccomp: bytes) -> None:
+def _guard(
+    spec: Spec, host: Host, ids: Ids, parts: Sections, seccomp: bytes, *, dies_with_parent: bool
+) -> None:
     enter = parts.enter
     kept = capabilities.mask(capabilities.effective(spec.cap_add, spec.cap_drop))
     kept &= (1 << host.last_capability + 1) - 1
@@ -302,15 +304,11 @@ def _guard(spec: Spec, host: Host, ids: Ids, parts: Sections, seccomp: bytes) ->
             f"user {uid}:{gid} is outside of the machine's {ids.count} ids",
             hint="give this user subordinate ids in /etc/subuid and /etc/subgid, or use root",
         )
-    active = kept if uid == 0 else 0
-    setid = capabilities.mask(frozenset(("SETUID", "SETGID", "SETPCAP")))
-    enter.append(op("capabilities", kept, kept | setid, 0, 0))
-    enter.append(op("user", uid, gid, 0))
-    if uid == 0:
-        enter.append(op("capabilities", (1 << 64) - 1, active, 0, 0))
+    enter.append(op("capabilities", kept))
+    enter.append(op("user", uid, gid, int(uid != 0)))
     if spec.workdir and spec.workdir != "/":
         enter.append(op("working-folder", spec.workdir))
-    if not spec.lives:
+    if dies_with_parent:
         enter.append(op("parent-death", SIGKILL))
     if spec.no_new_privileges:
         enter.append(op("no-new-privileges"))

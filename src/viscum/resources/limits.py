@@ -6,6 +6,7 @@ weight = 1 + (shares - 2) * 9999 / 262142.
 
 from __future__ import annotations
 
+from ..errors import HostError
 from ..frozen import Frozen
 from ..plan import NONE, op
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ..plan import Operation
     from ..spec import Limits
 
-__all__ = ["Groups", "compile_groups", "settings_v1", "settings_v2"]
+__all__ = ["Groups", "compile_groups", "settings_v1", "settings_v2", "write_all_or_none"]
 
 PERIOD_US = 100_000
 RESIZABLE = ("cpu", "memory", "pids", "freezer")
@@ -160,4 +161,48 @@ def compile_groups(
         tuple(builder.slots.items()),
         into,
         tuple(lost),
+    )
+
+
+def _read_text(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read().strip()
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a file of a group in one call; raises OSError."""
+    with open(path, "wb", buffering=0) as file:
+        file.write(text.encode())
+
+
+def write_all_or_none(places: list[tuple[str, str, str]]) -> None:
+    """Write (folder, file, value) each, or leave everything as it was and raise HostError.
+
+    What a value may be can depend on another one (v1 memory below memory and swap), so those
+    that are refused are tried once more after the rest.
+    """
+    done: list[tuple[str, str]] = []
+    waiting = list(places)
+    for attempt in range(2):
+        refused = []
+        for folder, file, value in waiting:
+            path = f"{folder}/{file}"
+            try:
+                before = _read_text(path) if folder else ""
+                write_text(path, value)
+            except OSError as error:
+                refused.append((folder, file, value))
+                reason = (error.strerror or "").lower() if folder else "no controller for it here"
+            else:
+                done.append((path, before))
+        waiting = refused
+        if not waiting:
+            return
+        if attempt:
+            break
+    for path, before in reversed(done):
+        write_text(path, before)
+    raise HostError(
+        f"{waiting[0][1]} cannot become {waiting[0][2]}: {reason}",
+        hint="is it below what is in use? nothing was changed",
     )
