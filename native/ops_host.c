@@ -139,7 +139,8 @@ int vs_op_tree(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fa
         attr.userns_fd = (uint64_t)m->slots[op->arg[2]];
     }
     if (!attr.attr_set && !attr.attr_clr) return 0;
-    return (int)CALL(fault, SYS_mount_setattr, fd, "", AT_EMPTY_PATH | deep, &attr, sizeof attr);
+    return (int)CALL(fault, SYS_mount_setattr, m->slots[op->arg[0]], "", AT_EMPTY_PATH | deep,
+                     &attr, sizeof attr);
 }
 
 int vs_op_open_in(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fault) {

@@ -25,28 +25,34 @@ int vs_op_join(struct vs_child *c, const struct vs_op *op, struct vs_fault *faul
     return vs_join_clone(c, (uint32_t)c->report.index, fault);
 }
 
+/* Its pid means nothing in another pid namespace: ask the descriptor of it that we inherited. */
+static int parent_is_gone(struct vs_child *c) {
+    struct pollfd parent = {.fd = c->host_pidfd, .events = POLLIN};
+    struct {
+        int64_t s, ns;
+    } none = {0, 0};
+    return parent.fd >= 0 && SYS(SYS_ppoll, &parent, 1, &none, 0, 8) > 0;
+}
+
 int vs_op_await(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
     (void)op;
     int32_t adopted;
     for (int spin = 0; spin < SPINS; spin++)
         if (__atomic_load_n(&c->adopted, __ATOMIC_ACQUIRE)) break;
-    while (!(adopted = __atomic_load_n(&c->adopted, __ATOMIC_ACQUIRE)))
-        SYS(SYS_futex, &c->adopted, FUTEX_WAIT, 0, 0);
+    while (!(adopted = __atomic_load_n(&c->adopted, __ATOMIC_ACQUIRE))) {
+        struct {
+            int64_t s, ns;
+        } step = {0, 50000000};
+        SYS(SYS_futex, &c->adopted, FUTEX_WAIT, 0, &step);
+        if (parent_is_gone(c)) return vs_refuse(fault, ESRCH);
+    }
     return adopted > 0 ? 0 : vs_refuse(fault, ECANCELED);
 }
 
-/* The parent may be gone already, and its pid means nothing in another pid namespace: ask the
- * descriptor of it that we inherited. */
 int vs_op_parent_death(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
-    struct pollfd parent = {.fd = c->host_pidfd, .events = POLLIN};
-    struct {
-        int64_t s, ns;
-    } none = {0, 0};
     long ret = CALL(fault, SYS_prctl, PR_SET_PDEATHSIG, op->arg[0]);
     if (ret < 0) return (int)ret;
-    if (parent.fd >= 0 && SYS(SYS_ppoll, &parent, 1, &none, 0, 8) > 0)
-        return vs_refuse(fault, ESRCH);
-    return 0;
+    return parent_is_gone(c) ? vs_refuse(fault, ESRCH) : 0; /* gone before the call */
 }
 
 int vs_op_cgroup_join(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {

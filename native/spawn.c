@@ -363,9 +363,12 @@ static void helper_entry(void *argument) {
     for (;;) SYS(SYS_exit, 127);
 }
 
+/* Stands for its user namespace until it is killed; never longer than its parent lives. */
 static void idle_entry(void *argument) {
-    (void)argument;
-    for (;;) SYS(SYS_ppoll, 0, 0, 0, 0, 8);
+    const long *parent = argument;
+    SYS(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+    while (SYS(SYS_getppid) == *parent) SYS(SYS_ppoll, 0, 0, 0, 0, 8);
+    for (;;) SYS(SYS_exit, 0);
 }
 
 /* Clone a short-lived child of our own that shares memory; returns its pid. */
@@ -439,7 +442,8 @@ int vs_make_userns(const char *uid_map, const char *gid_map, struct vs_fault *fa
     char *region = take_region(), path[40] = "/proc/";
     if (!region) return vs_refuse(fault, ENOMEM);
     int pidfd = -1, fd = -1;
-    long pid = clone_helper(region, CLONE_NEWUSER, -1, idle_entry, NULL, &pidfd);
+    long self = SYS(SYS_getpid);
+    long pid = clone_helper(region, CLONE_NEWUSER, -1, idle_entry, &self, &pidfd);
     if (pid < 0) {
         give_region(region);
         fault->nr = SYS_clone3;

@@ -289,11 +289,12 @@ def own_id() -> str:
     return f"{_owner[1]}-{next(_owner[2]):x}"
 
 
+def mount_points() -> list[str]:
+    """Return every mount point that this process sees."""
+    return [line.split()[4] for line in _read("/proc/self/mountinfo").splitlines()]
+
+
 def submounts(folders: Iterable[str]) -> set[str]:
-    """Return those of `folders` that are mount points or have mounts below them."""
-    points = [line.split()[4] for line in _read("/proc/self/mountinfo").splitlines()]
-    return {
-        folder
-        for folder in folders
-        if any(point == folder or point.startswith(folder + "/") for point in points)
-    }
+    """Return those of `folders` that have mounts below them."""
+    points = mount_points()
+    return {folder for folder in folders if any(point.startswith(folder + "/") for point in points)}

@@ -123,6 +123,8 @@ def ready(spec: Spec) -> Ready:
     if known is not None and (not known.opened or known.is_fresh()):
         return known
     made = load(compile_machine(spec, host))
+    if spec.seccomp not in ("default", "unconfined"):
+        return made  # the profile's file may change
     with _lock:
         if len(_ready) >= MAX_CACHED:
             _ready.clear()

@@ -87,16 +87,40 @@ def _finish(foreground: Foreground, compiled: Compiled, timeout: float | None) -
     return code
 
 
-def _launch(
-    spec: Spec, ready: launching.Ready, machine_id: str, *, keep_stdin: bool
-) -> native.CoreMachine:
-    stdin = 0 if keep_stdin else native.open_null()
+class Streams:
+    """What the machine gets as stdin, stdout and stderr."""
+
+    def __init__(self, *, interactive: bool, tty: bool) -> None:
+        self.pipes = None
+        self.null = -1 if interactive else native.open_null()
+        given = [0 if interactive else self.null, 1, 2]
+        if not tty and any(os.isatty(fd) for fd in given):
+            from .terminal import Pipes
+
+            self.pipes = Pipes()
+            given = [self.pipes.between(fd) if os.isatty(fd) else fd for fd in given]
+        self.given = given
+
+    def hand_over(self) -> None:
+        """Close what only the machine needs."""
+        if self.null >= 0:
+            os.close(self.null)
+        if self.pipes is not None:
+            self.pipes.hand_over()
+
+    def drain(self) -> None:
+        """Wait for output that is still on its way."""
+        if self.pipes is not None:
+            self.pipes.drain()
+
+
+def _launch(ready: launching.Ready, machine_id: str, streams: Streams) -> native.CoreMachine:
+    stdin, stdout, stderr = streams.given
     try:
-        return native.launch(ready.compiled.plan, ready.loaded, machine_id, (stdin, 1, 2))
+        plan, loaded = ready.compiled.plan, ready.loaded
+        return native.launch(plan, loaded, machine_id, (stdin, stdout, stderr))
     finally:
-        if stdin:
-            os.close(stdin)
-        del spec
+        streams.hand_over()
 
 
 def main(parsed: Parsed) -> int:
@@ -114,7 +138,8 @@ def main(parsed: Parsed) -> int:
     ready = launching.load_quietly(compiled)
     machine_id = launching.new_id()
     with state.entry(machine_id, parsed.text("name"), command, parsed.texts("label")):
-        core = _launch(spec, ready, machine_id, keep_stdin=parsed.on("interactive"))
+        streams = Streams(interactive=parsed.on("interactive"), tty=spec.tty)
+        core = _launch(ready, machine_id, streams)
         try:
             foreground = Foreground(core, spec)
             foreground.forward()
@@ -126,3 +151,4 @@ def main(parsed: Parsed) -> int:
                 return _finish(foreground, compiled, timeout)
         finally:
             core.release(compiled.kill_slot)
+            streams.drain()

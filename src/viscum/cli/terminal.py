@@ -8,18 +8,21 @@ import os
 import select
 import signal
 import socket
-import sys
 import termios
 import threading
 import tty
+
+from .. import native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["Relay"]
+__all__ = ["Pipes", "Relay"]
 
 CHUNK = 1 << 16
+TYPED_AT_ONCE = 1024
+END_OF_FILE = b"\x04"
 
 
 def _receive_terminal(near: int) -> int:
@@ -47,6 +50,7 @@ class Relay:
 
     def __init__(self, near: int, interactive: bool) -> None:  # noqa: FBT001
         self.master = _receive_terminal(near)
+        os.set_blocking(self.master, False)
         self.interactive = interactive
         self.saved: list[object] | None = None
         self.wake_read, self.wake_write = os.pipe()
@@ -78,35 +82,81 @@ class Relay:
                 return
 
     def _copy(self) -> None:
-        sources = [self.master, self.wake_read, *([0] if self.interactive else [])]
-        poller = select.poll()
-        for fd in sources:
-            poller.register(fd, select.POLLIN)
+        typed = b""
         while True:
-            ready = dict(poller.poll())
-            if 0 in ready and not self._type():
-                poller.unregister(0)
+            watch = [self.master, self.wake_read]
+            if self.interactive and not typed:
+                watch.append(0)
+            ready, writable, _ = select.select(watch, [self.master] if typed else [], [])
+            if 0 in ready:
+                typed = os.read(0, CHUNK)
+                if not typed:
+                    self.interactive, typed = False, END_OF_FILE
+            if writable:
+                typed = typed[os.write(self.master, typed[:TYPED_AT_ONCE]) :]
             if self.master in ready:
                 if not self._show():
                     return
             elif self.wake_read in ready:
                 return  # the machine has ended and everything it wrote was shown
 
-    def _type(self) -> bool:
-        data = os.read(0, CHUNK)
-        if not data:
-            os.write(self.master, b"\x04")
-            return False
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self.master, view) :]
-        return True
-
     def _show(self) -> bool:
         try:
             data = os.read(self.master, CHUNK)
+        except BlockingIOError:
+            return True
         except OSError:  # EIO: the last descriptor of the terminal was closed
             return False
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        write_all(1, data)
         return bool(data)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write everything, waiting where the other side is slow."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            select.select([], [fd], [])
+
+
+class Pipes:
+    """Stands between the caller's terminal and a machine that was given none: it sees pipes, and
+    can neither read what is typed elsewhere nor change the terminal's settings.
+    """
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+        self.theirs: list[int] = []
+
+    def between(self, fd: int) -> int:
+        """Return what the machine gets in place of `fd`, a terminal."""
+        reader, writer = native.pipe()
+        theirs, source, target = (reader, fd, writer) if fd == 0 else (writer, reader, fd)
+        self.theirs.append(theirs)
+        thread = threading.Thread(target=self._pump, args=(source, target, fd), daemon=True)
+        if fd != 0:
+            self.threads.append(thread)
+        thread.start()
+        return theirs
+
+    @staticmethod
+    def _pump(source: int, target: int, fd: int) -> None:
+        try:
+            while data := os.read(source, CHUNK):
+                write_all(target, data)
+        except OSError:
+            return
+        finally:
+            os.close(source if fd else target)
+
+    def hand_over(self) -> None:
+        """Close the machine's ends: it has them now."""
+        while self.theirs:
+            os.close(self.theirs.pop())
+
+    def drain(self) -> None:
+        """Wait until everything the machine wrote was shown."""
+        for thread in self.threads:
+            thread.join()

@@ -173,6 +173,12 @@ def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b""
     parts.prepare += groups.prepare
     parts.release += groups.release
     parts.lost += [f"the limit {file} (no cgroup controller for it)" for file in groups.lost]
+    if spec.pid == "host" and groups.into == NONE:
+        raise HostError(
+            "with the host's process ids only a cgroup of version 2 can end all of a machine, and "
+            "there is none here",
+            hint="leave --pid private",
+        )
     terminal = _prepare_terminal(spec, slots, parts)
     _namespaces(spec, host, ids, groups, slots, parts)
     root = RootBuilder(spec, host, ids, slots, parts)

@@ -13,7 +13,7 @@ import stat
 
 from ..errors import SpecError
 from ..guard.paths import READ_ONLY
-from ..host import submounts
+from ..host import mount_points, submounts
 from ..plan import NONE, nul_ended, op
 
 TYPE_CHECKING = False
@@ -70,7 +70,7 @@ class RootBuilder:
     def build(self, groups: Groups) -> None:
         """Add everything from the scratch file system to the pivot."""
         self._scratch()
-        if self.spec.rootfs is None and not self.host.capable:
+        if self.spec.rootfs is None and (not self.host.capable or _has_separate_folders()):
             self._patchwork()
         else:
             self._overlay()
@@ -267,7 +267,7 @@ class RootBuilder:
         )
 
     def _has_submounts(self, mount: Mount) -> bool:
-        return bool(submounts([os.path.realpath(mount.source).rstrip("/") + "/."]))
+        return bool(submounts([os.path.realpath(mount.source).rstrip("/")]))
 
     def _tmpfs(self, mount: Mount) -> None:
         slot = self.slots()
@@ -440,6 +440,12 @@ def _shown_mode(path: str) -> int | None:
     except OSError:
         return None
     return stat.S_IMODE(mode) if stat.S_ISDIR(mode) and mode & 0o5 == 0o5 else None
+
+
+def _has_separate_folders() -> bool:
+    """Whether parts of the host's root, such as /usr or /var, are file systems of their own."""
+    points = set(mount_points())
+    return any("/" + name in points for name in os.listdir("/") if _is_patch("/" + name))
 
 
 def _is_patch(path: str) -> bool:

@@ -38,15 +38,7 @@ def compile_policy(policy: Policy, arch: str) -> bytes:
     for an architecture without tables and for a policy that needs more than 4096 instructions.
     """
     host = ARCHES[arch_name(arch)]
-    families: dict[int, list[str]] = {}
-    for name in policy.arches or (arch_name(arch), *host.companions):
-        member = ARCHES[arch_name(name)]
-        if member.big != host.big:
-            raise SpecError(
-                f"no kernel runs both {arch} and {name}",
-                hint="name only architectures of the host",
-            )
-        families.setdefault(member.audit, []).append(name)
+    families = _families(policy, arch)
     graph = Graph()
     judges = {bits: _Judge(graph, policy, bits, big=host.big) for bits in (32, 64)}
     root = graph.ret(KILL_PROCESS)
@@ -60,6 +52,24 @@ def compile_policy(policy: Policy, arch: str) -> bytes:
             hint=f"the kernel takes {MAX_INSTRUCTIONS}: use fewer conditions",
         )
     return program
+
+
+def _families(policy: Policy, arch: str) -> dict[int, list[str]]:
+    """Return the architectures that `policy` is for on a host, by their AUDIT_ARCH_* value."""
+    host = ARCHES[arch_name(arch)]
+    families: dict[int, list[str]] = {}
+    for given in policy.arches or (arch, *host.companions):
+        name = arch_name(given)
+        member = ARCHES[name]
+        if member.big != host.big:
+            raise SpecError(
+                f"no kernel runs both {arch} and {given}",
+                hint="name only architectures of the host",
+            )
+        family = families.setdefault(member.audit, [])
+        if name not in family:
+            family.append(name)
+    return families
 
 
 _PROBED = 600

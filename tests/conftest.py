@@ -1,0 +1,90 @@
+"""Fixtures: who calls, folders that everybody can reach, the probe, and a look afterwards."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+import callers
+import leftovers
+import needs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = pathlib.Path(__file__).parent
+COMPILE_SECONDS = 60
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(*names): what a test needs of its host")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    needs.enforce(item)
+
+
+def pytest_unconfigure() -> None:
+    callers.remove_folders()
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test leaves no process and no control group of this process behind."""
+    if HERE / "guard" in request.path.parents:
+        yield
+        return
+    yield
+    left = leftovers.settle({**leftovers.look(), "groups": set(), "children": set()})
+    assert not left, f"left behind: {left}"
+
+
+@pytest.fixture
+def folder() -> Iterator[pathlib.Path]:
+    """A folder that every user may look into."""
+    path = pathlib.Path(callers.shared_folder())
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+KINDS = (
+    pytest.param("root", marks=needs.needs("root")),
+    pytest.param("subids", marks=needs.needs("subuid", "userns", "namespace-tools")),
+    pytest.param("one-id", marks=needs.needs("one-id", "userns", "namespace-tools")),
+)
+ROOTLESS = KINDS[1:]
+
+
+@pytest.fixture(params=KINDS, scope="session")
+def caller(request: pytest.FixtureRequest) -> callers.Caller:
+    """Each kind of user in turn."""
+    return callers.make_caller(request.param)
+
+
+@pytest.fixture(params=ROOTLESS, scope="session")
+def user(request: pytest.FixtureRequest) -> callers.Caller:
+    """Each kind of ordinary user in turn."""
+    return callers.make_caller(request.param)
+
+
+@pytest.fixture(scope="session")
+def probe() -> pathlib.Path:
+    """The folder with the compiled probe of tests/probe.c, named `probe`."""
+    path = pathlib.Path(callers.shared_folder())
+    compiler = shutil.which("musl-gcc") or "gcc"
+    flags = ["-std=gnu11", "-O1", "-static", "-w"]
+    if compiler != "gcc":
+        flags += ["-idirafter", "/usr/include"]
+        flags += ["-idirafter", f"/usr/include/{os.uname().machine}-linux-gnu"]
+    subprocess.run(
+        [compiler, *flags, "-o", str(path / "probe"), str(HERE / "probe.c")],
+        check=True,
+        timeout=COMPILE_SECONDS,
+    )
+    (path / "probe").chmod(0o755)
+    return path

@@ -1,0 +1,168 @@
+"""What a test needs of its host. `@needs("root")` skips with what is missing.
+
+Under CI a skip is a failure, unless VISCUM_MISSING names what that host is known to lack.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import pwd
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from viscum import host
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MIN_RANGE = 65536
+
+
+def needs(*names: str) -> pytest.MarkDecorator:
+    """Mark a test with what it needs; see CHECKS for the names."""
+    unknown = set(names) - set(CHECKS)
+    if unknown:
+        raise ValueError(f"needs({sorted(unknown)[0]!r}) is unknown")
+    return pytest.mark.needs(*names)
+
+
+def enforce(item: pytest.Item) -> None:
+    """Skip a test whose needs are not met; fail it where that was not expected."""
+    lacking = [
+        (name, reason)
+        for mark in item.iter_markers("needs")
+        for name in mark.args
+        if (reason := missing(name))
+    ]
+    if not lacking:
+        return
+    text = ", ".join(f"{name} ({reason})" for name, reason in lacking)
+    expected = set(os.environ.get("VISCUM_MISSING", "").split())
+    if os.environ.get("CI") == "true" and not {name for name, _ in lacking} <= expected:
+        pytest.fail(f"unexpected skip, this host lacks {text}", pytrace=False)
+    pytest.skip(f"needs {text}")
+
+
+@functools.cache
+def missing(name: str) -> str:
+    """Return why this host lacks what is called `name`, or an empty string."""
+    return CHECKS[name]()
+
+
+def _root() -> str:
+    probed = host.probe()
+    return "" if probed.capable and probed.full_identity else "not run as root of the host"
+
+
+def _user_namespaces() -> str:
+    return "" if host.probe().user_namespaces else "user.max_user_namespaces is 0"
+
+
+def users_with_ranges() -> list[pwd.struct_passwd]:
+    """Return the ordinary users that have subordinate ids of both kinds."""
+    owners = []
+    for file in ("/etc/subuid", "/etc/subgid"):
+        try:
+            with open(file, encoding="utf-8") as lines:
+                rows = [line.strip().split(":") for line in lines]
+        except OSError:
+            rows = []
+        wide = (row for row in rows if len(row) == 3 and row[2].isdigit())
+        owners.append({row[0] for row in wide if int(row[2]) >= MIN_RANGE})
+    return [
+        user
+        for user in pwd.getpwall()
+        if user.pw_uid and {user.pw_name, str(user.pw_uid)} & owners[0] & owners[1]
+    ]
+
+
+def _subordinate_ids() -> str:
+    if not (shutil.which("newuidmap") and shutil.which("newgidmap")):
+        return "no newuidmap: apt-get install uidmap"
+    if os.geteuid():
+        return "" if host.probe().subordinate else "none for this user in /etc/subuid"
+    return _root()
+
+
+def _one_id() -> str:
+    if os.geteuid() and host.probe().subordinate:
+        return "this user has subordinate ids"
+    return _root() if not os.geteuid() else ""
+
+
+def _controller(name: str) -> Callable[[], str]:
+    def check() -> str:
+        cgroups = host.probe().cgroups
+        if name in dict(cgroups.v1) or (cgroups.v2 and name in cgroups.v2_controllers):
+            return ""
+        return f"no {name} controller to make groups in"
+
+    return check
+
+
+def _group_v1() -> str:
+    return "" if host.probe().cgroups.v1 else "no cgroup v1 controller to make groups in"
+
+
+def _group_v2() -> str:
+    return "" if host.probe().cgroups.v2 else "no cgroup v2 group to make groups in"
+
+
+def _swap_limit() -> str:
+    cgroups = host.probe().cgroups
+    folder = dict(cgroups.v1).get("memory")
+    if folder:
+        present = os.path.exists(f"{folder}/memory.memsw.limit_in_bytes")
+        return "" if present else "no memory.memsw: swapaccount=1"
+    return "" if "memory" in cgroups.v2_controllers else "no memory controller"
+
+
+def _freezer() -> str:
+    cgroups = host.probe().cgroups
+    return "" if cgroups.v2 or "freezer" in dict(cgroups.v1) else "no cgroup that freezes"
+
+
+def _program(*names: str) -> Callable[[], str]:
+    def check() -> str:
+        absent = [name for name in names if not shutil.which(name)]
+        return f"no {absent[0]}" if absent else ""
+
+    return check
+
+
+def _landlock() -> str:
+    return "" if host.probe().landlock_scopes else "Landlock is older than ABI 6"
+
+
+def _x86_64() -> str:
+    return "" if platform.machine() == "x86_64" else f"this is {platform.machine()}"
+
+
+def _python() -> str:
+    return "" if os.access("/usr/bin/python3", os.X_OK) else "no /usr/bin/python3"
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "root": _root,
+    "userns": _user_namespaces,
+    "subuid": _subordinate_ids,
+    "one-id": _one_id,
+    "cgroup-v1": _group_v1,
+    "cgroup-v2": _group_v2,
+    "cpu": _controller("cpu"),
+    "memory": _controller("memory"),
+    "pids": _controller("pids"),
+    "cpuset": _controller("cpuset"),
+    "memory-swap": _swap_limit,
+    "freezer": _freezer,
+    "landlock": _landlock,
+    "pasta": _program("pasta"),
+    "compiler": _program("gcc"),
+    "namespace-tools": _program("unshare", "setpriv", "mount", "prlimit"),
+    "python": _python,
+    "x86_64": _x86_64,
+}
