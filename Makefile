@@ -1,7 +1,7 @@
 # make run: a first machine. make test: every check. Both set up what they need.
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-SOURCES := $(shell find src native scripts meson.build pyproject.toml -type f -not -name '*.pyc')
+SOURCES := $(shell find src native meson.build pyproject.toml -type f -not -name '*.pyc')
 
 .PHONY: run test check setup benchmark clean
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 
 from .errors import ViscumError
 
-__all__ = ["main"]
+__all__ = ["leave", "main"]
 
 USAGE_ERROR = 125
 
@@ -38,6 +40,7 @@ def _run(words: list[str]) -> int:
 
 def main() -> int:
     """Run the command line of this process and return its exit code."""
+    gc.disable()  # a command is over before there is anything to collect
     try:
         return _run(sys.argv[1:])
     except ViscumError as error:
@@ -52,5 +55,16 @@ def main() -> int:
         return 130
 
 
+def leave() -> None:
+    """End this process with `main`'s exit code, without taking the interpreter apart (2 ms)."""
+    code = main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        code = code or 141
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import SpecError
+from .capabilities import DEFAULT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["compile_filter"]
 
 MAX_PROFILE = 4 << 20
+PRECOMPILED = ("x86_64", "aarch64", "riscv64")
 
 
 def compile_filter(choice: str, capabilities: frozenset[str], host: Host) -> bytes:
@@ -20,6 +22,8 @@ def compile_filter(choice: str, capabilities: frozenset[str], host: Host) -> byt
     """
     if choice == "unconfined":
         return b""
+    if choice == "default" and capabilities == DEFAULT and host.machine in PRECOMPILED:
+        return __import__(f"{__package__}.filter_{host.machine}", fromlist=["PROGRAM"]).PROGRAM  # type: ignore[no-any-return]
     from . import profile, seccomp
 
     names = frozenset("CAP_" + name for name in capabilities)

@@ -2,8 +2,11 @@
 
 The meaning is the one that runc and libseccomp give a profile. Entries whose action is the
 default action have no effect; an entry without `args` decides for its calls whatever other
-entries say, and of several the first; two `args` for one argument are two entries. Calls newer
-than all that the profile names fail with ENOSYS where the default would refuse them.
+entries say, and of several the first; two `args` for one argument are two entries. Where
+conditions with different actions overlap, libseccomp's choice depends on its version; here the
+first that holds decides. Calls newer than all that the profile names fail with ENOSYS where the
+default would refuse them.
+
 A profile comes from anywhere: every value is checked before it is used.
 """
 
