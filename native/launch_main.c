@@ -1,17 +1,13 @@
 /* viscum-launch FILE: run a compiled plan, with no Python. Also as a #! interpreter.
  * Ends as the machine's command does; 125 where it could not be launched, 126 and 127 as shells. */
-#include "core.h"
+#include "foreground.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define MAX_FILE (16 << 20)
@@ -46,29 +42,6 @@ static char *read_plan(const char *file, size_t *size) {
     return data;
 }
 
-/* Field 22 of /proc/self/stat: when this process started, in clock ticks since boot. */
-static unsigned long long start_time(void) {
-    char data[1024];
-    unsigned long long ticks = 0;
-    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, data, sizeof data - 1);
-    if (fd >= 0) close(fd);
-    if (n <= 0) return 0;
-    data[n] = 0;
-    char *at = strrchr(data, ')');
-    for (int field = 2; at && field < 22; field++) at = strchr(at + 1, ' ');
-    if (at) ticks = strtoull(at + 1, NULL, 10);
-    return ticks;
-}
-
-/* The same form as `viscum.host.owner_prefix`: who owns the machine can be told from its id. */
-static void make_id(char *id, size_t size) {
-    struct stat ns = {0};
-    stat("/proc/self/ns/pid", &ns);
-    snprintf(id, size, "viscum-%lx-%lx-%llx-0", (unsigned long)ns.st_ino, (unsigned long)getpid(),
-             start_time());
-}
-
 static const char *meaning(const struct vs_report *report) {
     if (report->fault.nr) return strerror(report->fault.err);
     switch (report->fault.err) {
@@ -90,26 +63,11 @@ static int explain(const char *file, const struct vs_plan *plan, const struct vs
     return report->fault.err == ENOENT ? 127 : 126;
 }
 
-/* Forward signals until the machine has ended. */
-static int follow(struct vs_machine *m, int signals) {
-    struct pollfd p[2] = {{m->pidfd, POLLIN, 0}, {signals, POLLIN, 0}};
-    struct vs_stat stat;
-    while (!p[0].revents) {
-        struct signalfd_siginfo info;
-        if (poll(p, 2, -1) < 0 || !p[1].revents) continue;
-        if (read(signals, &info, sizeof info) == sizeof info && info.ssi_signo != SIGCHLD)
-            SYS(SYS_pidfd_send_signal, m->pidfd, info.ssi_signo, 0, 0);
-    }
-    if (vs_reap(m->pidfd, 0, &stat) < 0) return 125;
-    return stat.code == CLD_EXITED ? stat.status : 128 + stat.status;
-}
-
 int main(int argc, char **argv) {
     struct vs_plan plan;
     struct vs_machine m;
     struct vs_report report;
-    sigset_t forwarded;
-    char id[96];
+    char id[VS_ID_SIZE];
     size_t size;
     if (argc < 2) return complain("usage", "viscum-launch FILE");
     char *data = read_plan(argv[1], &size);
@@ -119,18 +77,13 @@ int main(int argc, char **argv) {
         return explain(argv[1], &plan, &report);
     }
     if (vs_plan_load(&plan, &report) < 0) return explain(argv[1], &plan, &report);
-    sigfillset(&forwarded);
-    sigdelset(&forwarded, SIGTTIN);
-    sigdelset(&forwarded, SIGTTOU);
-    sigdelset(&forwarded, SIGTSTP);
-    sigprocmask(SIG_SETMASK, &forwarded, NULL);
-    int signals = signalfd(-1, &forwarded, SFD_CLOEXEC);
+    int signals = vs_collect_signals();
     vs_machine_init(&m, &plan);
-    make_id(id, sizeof id);
+    vs_make_id(id);
     m.parameters[0] = id;
     int self = vs_above_standard((int)SYS(SYS_pidfd_open, getpid(), 0));
     if (vs_launch(&m, self, &report) < 0) return explain(argv[1], &plan, &report);
-    int status = follow(&m, signals);
+    int status = vs_follow(&m, signals);
     vs_release(&m);
     return status;
 }

@@ -55,8 +55,15 @@ def main() -> int:
         return 130
 
 
-def leave() -> None:
-    """End this process with `main`'s exit code, without taking the interpreter apart (2 ms)."""
+def leave(key: int = -1, plan: str = "") -> None:
+    """End this process with `main`'s exit code, without taking the interpreter apart (2 ms).
+
+    `key` and `plan` are what the native command found for `cli.remember`.
+    """
+    if key >= 0:
+        from .cli import remember
+
+        remember.key_descriptor, remember.plan_path = key, plan
     code = main()
     try:
         sys.stdout.flush()

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["base", "entry", "sweep_entries"]
+__all__ = ["base", "entry", "make_base", "sweep_entries"]
 
 
 def base() -> str:
@@ -28,7 +28,8 @@ def base() -> str:
     return os.path.join(runtime, "viscum") if runtime else f"/tmp/viscum-{os.geteuid()}"  # noqa: S108
 
 
-def _make_base() -> str:
+def make_base() -> str:
+    """Return the state folder, made where it is missing; raises ViscumError."""
     folder = base()
     try:
         for path in (folder, folder + "/machines", folder + "/names"):
@@ -104,7 +105,7 @@ class entry:  # noqa: N801 - a context manager, used as a function
         if self.name is None and not self.labels:
             sweep_entries()
             return
-        folder = _make_base()
+        folder = make_base()
         sweep_entries()
         if self.name is not None:
             _take_name(folder, self.name, self.id)

@@ -12,6 +12,7 @@ from ..errors import SpecError
 from ..request import make_spec
 from ..resources.usage import oom_kills
 from ..result import exit_code
+from . import remember
 from .machine_options import machine_options, seconds
 
 TYPE_CHECKING = False
@@ -135,6 +136,7 @@ def main(parsed: Parsed) -> int:
     compiled = launching.compile_machine(spec, host)
     for lost in compiled.lost:
         _complain(f"warning: this host cannot give {lost}")
+    remember.remember(parsed, spec, compiled)
     ready = launching.load_quietly(compiled)
     machine_id = launching.new_id()
     with state.entry(machine_id, parsed.text("name"), command, parsed.texts("label")):
