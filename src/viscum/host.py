@@ -29,6 +29,7 @@ KERNEL_PATHS = (
     "/proc/kpageflags",
     "/proc/latency_stats",
     "/proc/modules",
+    "/proc/pressure",
     "/proc/sched_debug",
     "/proc/scsi",
     "/proc/sys",

@@ -123,7 +123,9 @@ def choose_ids(spec: Spec, host: Host) -> Ids:
     if host.capable and host.full_identity:
         return Ids(True, BASE_ID, BASE_ID, RANGE, False)
     if host.capable:
-        return Ids(True, 0, 0, min(host.ids, RANGE), False)  # in a user namespace: what it has
+        # In a user namespace: the last of its ids, which are all it has where they are few.
+        base = max(0, host.ids - RANGE)
+        return Ids(True, base, base, min(host.ids, RANGE), False)
     if host.subordinate:
         return Ids(True, host.uid, host.gid, RANGE, True)
     return Ids(True, host.uid, host.gid, 1, False)

@@ -193,7 +193,7 @@ class RootBuilder:
             return
         self._enter("mkdir", self.root, name, 0o755)
         if whole:
-            self._enter("clone-tree", layer, NONE, path, 1, RDONLY | NOSUID)
+            self._enter("clone-tree", layer, NONE, path, 1, RDONLY | NOSUID | NODEV)
         else:
             lower = self.slots()
             upper, work = f"upper-{name}", f"work-{name}"
