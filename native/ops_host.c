@@ -104,6 +104,30 @@ int vs_op_devices(struct vs_plan *plan, const struct vs_op *op, struct vs_fault 
     return fill_devices((int)fd, op->arg[1], op->arg[2], fault);
 }
 
+/* One more node for this plan's /dev, in the folders of its name. The folder is ours alone and
+ * mounted nowhere: no name in it can lead elsewhere. */
+int vs_op_device(struct vs_plan *plan, const struct vs_op *op, struct vs_fault *fault) {
+    char path[4096];
+    const char *name = text(plan, op->arg[1]);
+    int dir = plan->slots[op->arg[0]];
+    size_t size = vs_len(name);
+    long ret = 0;
+    if (size >= sizeof path) return vs_refuse(fault, ENAMETOOLONG);
+    for (size_t i = 0; i < size && ret >= 0; i++) {
+        path[i] = name[i];
+        if (name[i] != '/') continue;
+        path[i] = 0;
+        ret = SYS(SYS_mkdirat, dir, path, 0755);
+        if (ret < 0 && ret != -EEXIST) return vs_refuse(fault, (int)-ret);
+        ret = 0;
+        path[i] = '/';
+    }
+    ret = CALL(fault, SYS_mknodat, dir, name, (unsigned)op->arg[2], op->arg[3]);
+    if (ret >= 0) ret = CALL(fault, SYS_fchmodat, dir, name, (unsigned)op->arg[2] & 0777);
+    if (ret < 0) return (int)ret;
+    return (int)CALL(fault, SYS_fchownat, dir, name, op->arg[4], op->arg[5], AT_SYMLINK_NOFOLLOW);
+}
+
 int vs_op_userns(struct vs_plan *plan, const struct vs_op *op, struct vs_fault *fault) {
     int fd = vs_make_userns(text(plan, op->arg[1]), text(plan, op->arg[2]), fault);
     if (fd < 0) return fd;

@@ -46,6 +46,7 @@ load    expect-file     slot:F dev:I ino:I           | refuse a file that was re
 load    program         slot:F path:S                | keep a sealed copy of a static program
 load    userns          slot:F uid_map:S gid_map:S   | keep a user namespace for id-mapped mounts
 load    devices         slot:F uid:I gid:I           | keep a /dev with the standard nodes
+load    device          slot:F path:S mode:Io device:Ix uid:I gid:I | add a node to a kept /dev
 load    cgroup-root     slot:F path:S                | open the parent of the machines' cgroups
 prepare cgroup          slot:F root:F name:S         | make the machine's cgroup
 prepare cgroup-write    slot:F file:S data:S         | set one limit

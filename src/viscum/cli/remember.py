@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["remember"]
 
 MAX_REMEMBERED = 64
-NEVER = ("tty", "name", "label", "env_file", "timeout")
+NEVER = ("tty", "name", "label", "env_file", "timeout", "stop_signal", "stop_timeout")
 OOM_PLACE = 1
 """Where `resources.usage.usage_files` has the file that counts kills for memory."""
 

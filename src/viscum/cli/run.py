@@ -38,6 +38,8 @@ class Foreground:
         self.core = core
         self.spec = spec
         self.ended_by = 0
+        self.stopping = False  # asked to end as --stop-signal and --stop-timeout say
+        self.stop_at: float | None = None
 
     def forward(self) -> None:
         """Forward the signals of this process from now on."""
@@ -46,6 +48,9 @@ class Foreground:
                 signal.signal(getattr(signal, "SIG" + name), self._on_signal)
 
     def _on_signal(self, number: int, _frame: object) -> None:
+        if number == signal.SIGTERM and self.stopping:
+            number = self.spec.stop_signal
+            self.stop_at = time.monotonic() + self.spec.stop_timeout
         try:
             self.core.signal(number)
         except ProcessLookupError:
@@ -69,12 +74,16 @@ class Foreground:
         end = None if timeout is None else time.monotonic() + timeout
         timed_out = False
         while True:
-            left = -1 if end is None else max(0, int((end - time.monotonic()) * 1e9))
+            ends = [moment for moment in (end, self.stop_at) if moment is not None]
+            left = max(0, int((min(ends) - time.monotonic()) * 1e9)) if ends else -1
             stat = self.core.wait(left)
             if stat is not None:
                 return (128 + self.ended_by if self.ended_by else exit_code(stat)), timed_out
             if end is not None and time.monotonic() >= end:
                 timed_out, end = True, None
+                self.core.signal(signal.SIGKILL)
+            if self.stop_at is not None and time.monotonic() >= self.stop_at:
+                self.stop_at = None
                 self.core.signal(signal.SIGKILL)
 
 
@@ -144,6 +153,7 @@ def main(parsed: Parsed) -> int:
         core = _launch(ready, machine_id, streams)
         try:
             foreground = Foreground(core, spec)
+            foreground.stopping = bool(parsed.text("stop_signal") or parsed.text("stop_timeout"))
             foreground.forward()
             if not spec.tty:
                 return _finish(foreground, compiled, timeout)

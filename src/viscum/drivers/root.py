@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 
-from ..errors import SpecError
+from ..errors import HostError, SpecError
 from ..guard.paths import READ_ONLY
 from ..host import mount_points, submounts
 from ..plan import NONE, nul_ended, op
@@ -66,6 +66,8 @@ class RootBuilder:
         self.scratch = slots()
         self.root = slots()
         self.idmap = NONE
+        below_dev = any(mount.where.startswith("/dev/") for mount in spec.mounts)
+        self.kept_dev = slots() if host.clones_detached and not below_dev else NONE
 
     def build(self, groups: Groups) -> None:
         """Add everything from the scratch file system to the pivot."""
@@ -83,6 +85,8 @@ class RootBuilder:
             self._sysctl(name, value)
         if not self.spec.unmask:
             self._mask()
+        if self.kept_dev == NONE:
+            self._enter("seal", self.root, "dev", RDONLY, 0)
         if self.spec.read_only:
             self._enter("seal", self.root, "", RDONLY, 0)
         self._enter("pivot", self.root)
@@ -281,14 +285,28 @@ class RootBuilder:
 
     def _device(self, device: Device) -> None:
         try:
-            mode = os.stat(device.source).st_mode
+            is_ = os.stat(device.source)
         except OSError as error:
             raise SpecError(f"device {device.source!r}: {(error.strerror or '').lower()}") from None
-        if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
+        if not (stat.S_ISCHR(is_.st_mode) or stat.S_ISBLK(is_.st_mode)):
             raise SpecError(f"device {device.source!r} is not a device node")
-        target = device.target or device.source
-        attributes = NOSUID | NOEXEC | (0 if "w" in device.access else RDONLY)
-        self._node(device.source, target, attributes)
+        if not {"r", "w"} <= set(device.access):
+            raise HostError(
+                f"device {device.source!r} with access {device.access!r}: nothing here can hold a "
+                "machine to reading or to writing alone",
+                hint="give it with rw, or not at all",
+            )
+        target = (device.target or device.source).removeprefix("/dev/")
+        if self.kept_dev == NONE or target.startswith("/"):
+            self._node(device.source, device.target or device.source, NOSUID | NOEXEC)
+            return
+        if ".." in target.split("/"):
+            raise SpecError(f"device target {device.target!r} is refused", hint="no ..")
+        owner = self.ids.base_uid, self.ids.base_gid
+        mode = stat.S_IFMT(is_.st_mode) | 0o660
+        self.parts.load.append(
+            op("device", self.kept_dev, target, mode, _kernel_number(is_.st_rdev), *owner)
+        )
 
     # The kernel's own.
 
@@ -345,8 +363,8 @@ class RootBuilder:
         self._enter("attach", tree, target_dir, target, CREATE_FOLDER | NO_LINKS)
 
     def _devices(self) -> None:
-        if self.host.clones_detached:
-            kept, tree = self.slots(), self.slots()
+        if self.kept_dev != NONE:
+            kept, tree = self.kept_dev, self.slots()
             owner = self.ids.base_uid, self.ids.base_gid
             self.parts.load.append(op("devices", kept, *owner))
             attributes = RDONLY | NOSUID | NOEXEC
@@ -361,8 +379,6 @@ class RootBuilder:
             self._file_system("mqueue", "dev/mqueue", (), NOSUID | NODEV | NOEXEC)
         self._enter("mkdir", self.scratch, "shm", 0o1777)
         self._own_tree("shm", self.root, "dev/shm", NOSUID | NODEV)
-        if not self.host.clones_detached:
-            self._enter("seal", self.root, "dev", RDONLY, 0)
 
     def _device_nodes(self) -> None:
         """The nodes of the host's /dev one by one, for users and kernels that can do no better."""
@@ -440,6 +456,12 @@ def _shown_mode(path: str) -> int | None:
     except OSError:
         return None
     return stat.S_IMODE(mode) if stat.S_ISDIR(mode) and mode & 0o5 == 0o5 else None
+
+
+def _kernel_number(device: int) -> int:
+    """Return a device number as mknod(2) takes it from 32-bit-clean callers."""
+    major, minor = os.major(device), os.minor(device)
+    return minor & 0xFF | major << 8 | (minor & ~0xFF) << 12
 
 
 def _has_separate_folders() -> bool:
