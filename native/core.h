@@ -139,7 +139,7 @@ vs_host_fn vs_op_cgroup, vs_op_cgroup_write, vs_op_cgroup_open, vs_op_tree, vs_o
 vs_enter_fn vs_op_propagation, vs_op_fsmount, vs_op_overlay, vs_op_clone_tree, vs_op_attach,
     vs_op_seal, vs_op_pivot;
 /* ops_file.c */
-vs_enter_fn vs_op_fail, vs_op_mkdir, vs_op_symlink, vs_op_file, vs_op_node, vs_op_lookup,
+vs_enter_fn vs_op_fail, vs_op_mkdir, vs_op_opaque, vs_op_symlink, vs_op_file, vs_op_node, vs_op_lookup,
     vs_op_write;
 /* ops_process.c */
 vs_enter_fn vs_op_join, vs_op_await, vs_op_parent_death, vs_op_cgroup_join, vs_op_unshare,

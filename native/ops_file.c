@@ -85,6 +85,16 @@ int vs_op_mkdir(struct vs_child *c, const struct vs_op *op, struct vs_fault *fau
     return (int)CALL(fault, SYS_fchmodat, c->slots[op->arg[0]], path, (int)op->arg[2]);
 }
 
+/* In the upper layer of an overlay with `userxattr` (Documentation/filesystems/overlayfs.rst). The
+ * path is short and our own, so the working folder may stand in for the descriptor. */
+int vs_op_opaque(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    int ret = vs_op_mkdir(c, op, fault);
+    if (ret >= 0) ret = (int)CALL(fault, SYS_fchdir, c->slots[op->arg[0]]);
+    if (ret < 0) return ret;
+    return (int)CALL(fault, SYS_lsetxattr, vs_string(c->machine, op->arg[1]), "user.overlay.opaque",
+                     "y", 1, 0);
+}
+
 int vs_op_symlink(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
     return (int)CALL(fault, SYS_symlinkat, vs_string(c->machine, op->arg[2]), c->slots[op->arg[0]],
                      vs_string(c->machine, op->arg[1]));

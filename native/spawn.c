@@ -122,6 +122,7 @@ static vs_enter_fn *const enter_handlers[] = {
     [OP_attach] = vs_op_attach,
     [OP_fail] = vs_op_fail,
     [OP_mkdir] = vs_op_mkdir,
+    [OP_opaque] = vs_op_opaque,
     [OP_symlink] = vs_op_symlink,
     [OP_file] = vs_op_file,
     [OP_node] = vs_op_node,

@@ -58,33 +58,34 @@ enum vs_section {
     X(30, attach, "attach", VS_ENTER, "FFSI") \
     X(31, fail, "fail", VS_ENTER, "IS") \
     X(32, mkdir, "mkdir", VS_ENTER, "FSI") \
-    X(33, symlink, "symlink", VS_ENTER, "FSS") \
-    X(34, file, "file", VS_ENTER, "FSIB") \
-    X(35, node, "node", VS_ENTER, "FSII") \
-    X(36, lookup, "lookup", VS_ENTER, "FFSI") \
-    X(37, write, "write", VS_ENTER, "FSS") \
-    X(38, seal, "seal", VS_ENTER, "FSII") \
-    X(39, pivot, "pivot", VS_ENTER, "F") \
-    X(40, hostname, "hostname", VS_ENTER, "S") \
-    X(41, domainname, "domainname", VS_ENTER, "S") \
-    X(42, loopback, "loopback", VS_ENTER, "") \
-    X(43, rlimit, "rlimit", VS_ENTER, "III") \
-    X(44, umask, "umask", VS_ENTER, "I") \
-    X(45, session, "session", VS_ENTER, "") \
-    X(46, terminal, "terminal", VS_ENTER, "F") \
-    X(47, stdio, "stdio", VS_ENTER, "") \
-    X(48, groups, "groups", VS_ENTER, "S") \
-    X(49, user, "user", VS_ENTER, "III") \
-    X(50, capabilities, "capabilities", VS_ENTER, "I") \
-    X(51, working_folder, "working-folder", VS_ENTER, "S") \
-    X(52, no_new_privileges, "no-new-privileges", VS_ENTER, "") \
-    X(53, landlock, "landlock", VS_ENTER, "I") \
-    X(54, close, "close", VS_ENTER, "") \
-    X(55, pass, "pass", VS_ENTER, "FI") \
-    X(56, seccomp, "seccomp", VS_ENTER, "BI") \
-    X(57, exec, "exec", VS_EXEC, "SNNS") \
-    X(58, exec_slot, "exec-slot", VS_EXEC, "FNN") \
-    X(59, service_end, "service-end", VS_RELEASE, "F") \
-    X(60, cgroup_remove, "cgroup-remove", VS_RELEASE, "FFS")
+    X(33, opaque, "opaque", VS_ENTER, "FSI") \
+    X(34, symlink, "symlink", VS_ENTER, "FSS") \
+    X(35, file, "file", VS_ENTER, "FSIB") \
+    X(36, node, "node", VS_ENTER, "FSII") \
+    X(37, lookup, "lookup", VS_ENTER, "FFSI") \
+    X(38, write, "write", VS_ENTER, "FSS") \
+    X(39, seal, "seal", VS_ENTER, "FSII") \
+    X(40, pivot, "pivot", VS_ENTER, "F") \
+    X(41, hostname, "hostname", VS_ENTER, "S") \
+    X(42, domainname, "domainname", VS_ENTER, "S") \
+    X(43, loopback, "loopback", VS_ENTER, "") \
+    X(44, rlimit, "rlimit", VS_ENTER, "III") \
+    X(45, umask, "umask", VS_ENTER, "I") \
+    X(46, session, "session", VS_ENTER, "") \
+    X(47, terminal, "terminal", VS_ENTER, "F") \
+    X(48, stdio, "stdio", VS_ENTER, "") \
+    X(49, groups, "groups", VS_ENTER, "S") \
+    X(50, user, "user", VS_ENTER, "III") \
+    X(51, capabilities, "capabilities", VS_ENTER, "I") \
+    X(52, working_folder, "working-folder", VS_ENTER, "S") \
+    X(53, no_new_privileges, "no-new-privileges", VS_ENTER, "") \
+    X(54, landlock, "landlock", VS_ENTER, "I") \
+    X(55, close, "close", VS_ENTER, "") \
+    X(56, pass, "pass", VS_ENTER, "FI") \
+    X(57, seccomp, "seccomp", VS_ENTER, "BI") \
+    X(58, exec, "exec", VS_EXEC, "SNNS") \
+    X(59, exec_slot, "exec-slot", VS_EXEC, "FNN") \
+    X(60, service_end, "service-end", VS_RELEASE, "F") \
+    X(61, cgroup_remove, "cgroup-remove", VS_RELEASE, "FFS")
 
 #endif

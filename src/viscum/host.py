@@ -21,14 +21,12 @@ KERNEL_PATHS = (
     "/proc/fs",
     "/proc/interrupts",
     "/proc/irq",
-    "/proc/kallsyms",
     "/proc/kcore",
     "/proc/keys",
     "/proc/kpagecgroup",
     "/proc/kpagecount",
     "/proc/kpageflags",
     "/proc/latency_stats",
-    "/proc/modules",
     "/proc/pressure",
     "/proc/sched_debug",
     "/proc/scsi",
@@ -108,9 +106,14 @@ class Host(Frozen):
     """Path of pasta(1), which gives a network namespace a way out; empty where there is none."""
 
     @property
-    def clones_detached(self) -> bool:
-        """Whether a mount that is attached nowhere can be cloned (Linux 6.15)."""
-        return self.capable and self.full_identity and self.kernel >= (6, 15)
+    def uses_detached(self) -> bool:
+        """Whether a mount that is attached nowhere can be cloned and laid over (Linux 6.15)."""
+        return self.kernel >= (6, 15)
+
+    @property
+    def prepares_devices(self) -> bool:
+        """Whether a /dev can be made once and cloned into machines."""
+        return self.capable and self.full_identity and self.uses_detached
 
     @property
     def kernel(self) -> tuple[int, int]:

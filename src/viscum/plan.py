@@ -72,6 +72,7 @@ enter   clone-tree      slot:F dir:F path:S recursive:I set:Ix | clone a mount t
 enter   attach          slot:F dir:F target:S create:Io | attach a mount
 enter   fail            errno:I message:S            | refuse
 enter   mkdir           dir:F path:S mode:Io         | make a folder
+enter   opaque          dir:F path:S mode:Io         | make a folder that hides the one below it
 enter   symlink         dir:F path:S target:S        | make a symbolic link
 enter   file            dir:F path:S mode:Io data:B  | make a file
 enter   node            dir:F path:S mode:Io device:Ix | make a device node

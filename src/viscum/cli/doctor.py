@@ -114,7 +114,7 @@ def _landlock(host: Host) -> Finding:
 
 
 def _devices(host: Host) -> Finding:
-    if host.clones_detached:
+    if host.prepares_devices:
         return Finding("prepared /dev", "ok", "cloned from one that is mounted nowhere")
     cost = "about 60 us more for each start: nodes are mounted one by one"
     return Finding("prepared /dev", "limited", "needs root and Linux 6.15", cost)

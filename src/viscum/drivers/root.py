@@ -48,10 +48,12 @@ LINKS = (
 FRESH = (("tmp", 0o1777), ("run", 0o755), ("root", 0o700), ("home", 0o755), ("var/tmp", 0o1777))
 """Folders of the host's root that a machine gets empty, and its own."""
 
-OWNED = ("etc", "media", "mnt", "opt", "srv", "usr", "usr/local", "var")
+OWNED = ("etc", "opt", "srv", "usr", "usr/local", "var")
 """Folders of the host's root that the machine's root may add to, in its writable layer."""
 
 TTY_GID = 5
+PARKING = "/tmp"
+"""Where, in its own mount namespace, a machine attaches what has to be attached somewhere."""
 
 
 class RootBuilder:
@@ -67,7 +69,7 @@ class RootBuilder:
         self.root = slots()
         self.idmap = NONE
         below_dev = any(mount.where.startswith("/dev/") for mount in spec.mounts)
-        self.kept_dev = slots() if host.clones_detached and not below_dev else NONE
+        self.kept_dev = slots() if host.prepares_devices and not below_dev else NONE
 
     def build(self, groups: Groups) -> None:
         """Add everything from the scratch file system to the pivot."""
@@ -101,23 +103,27 @@ class RootBuilder:
         counted against its memory; it goes away with the last process.
         """
         self._enter("fsmount", self.scratch, "tmpfs", "viscum", nul_ended(["mode", "0755"]), NODEV)
-        self._enter("attach", self.scratch, NONE, "/", 0)
+        if not self.host.uses_detached:
+            self._enter("attach", self.scratch, NONE, PARKING, 0)
 
     def _overlay(self) -> None:
         source, lower = self.slots(), self.slots()
         path = self.spec.rootfs or "/"
         self._open_folder(source, path, "rootfs")
-        for name in ("lower", "upper", "work"):
+        for name in ("upper", "work"):
             self._enter("mkdir", self.scratch, name, 0o755)
         self._bring(lower, source, path, RDONLY, recursive=False, mapped=bool(self.spec.rootfs))
-        self._enter("attach", lower, self.scratch, "lower", 0)
+        self._enter("attach", lower, NONE, PARKING, 0)
+        hides = self.host.uses_detached and self.ids.namespace
         if self.spec.rootfs is None:
             self._own_folders()
+            if hides:
+                self._hidden_folders()
         if self._own_etc():
             self._etc_files("upper/etc")
         self._make_overlay(self.root, lower, "upper", "work")
         self._enter("attach", self.root, NONE, "/", 0)
-        if self.spec.rootfs is None:
+        if self.spec.rootfs is None and not hides:
             self._fresh_folders()
 
     def _make_overlay(self, slot: int, lower: int, upper: str, work: str) -> None:
@@ -132,6 +138,12 @@ class RootBuilder:
             mode = _shown_mode("/" + name)
             if mode is not None:
                 self._enter("mkdir", self.scratch, f"upper/{name}", mode)
+
+    def _hidden_folders(self) -> None:
+        """The fresh folders as opaque ones of the upper layer, a fifth of the cost of mounts."""
+        for name, mode in FRESH:
+            if _shown_mode("/" + name) is not None or name == "root":
+                self._enter("opaque", self.scratch, f"upper/{name}", mode)
 
     def _fresh_folders(self) -> None:
         for name, mode in FRESH:
