@@ -86,6 +86,13 @@ static inline const char *vs_blob(const struct vs_plan *plan, uint64_t arg, uint
     return plan->table + (arg >> 32);
 }
 
+/* Slot number `index` of a list: two bytes each, little-endian. */
+static inline uint32_t vs_listed(const struct vs_plan *plan, uint64_t arg, uint32_t index) {
+    uint32_t size;
+    const unsigned char *at = (const unsigned char *)vs_blob(plan, arg, &size) + 2 * index;
+    return at[0] | (uint32_t)at[1] << 8;
+}
+
 /* launch.c */
 VS_PRIVATE int vs_plan_load(struct vs_plan *plan, struct vs_report *report);
 VS_PRIVATE void vs_plan_unload(struct vs_plan *plan);
@@ -129,8 +136,8 @@ typedef int vs_host_fn(struct vs_machine *, const struct vs_op *, struct vs_faul
 typedef int vs_enter_fn(struct vs_child *, const struct vs_op *, struct vs_fault *);
 
 /* ops_host.c: load */
-vs_load_fn vs_op_open, vs_op_expect_host, vs_op_expect_file, vs_op_program, vs_op_devices, vs_op_device,
-    vs_op_userns, vs_op_cgroup_root;
+vs_load_fn vs_op_open, vs_op_expect_host, vs_op_expect_file, vs_op_program, vs_op_devices,
+    vs_op_device, vs_op_userns, vs_op_cgroup_root;
 /* ops_cgroup.c, ops_host.c: prepare, adopt, release */
 vs_host_fn vs_op_cgroup, vs_op_cgroup_write, vs_op_cgroup_open, vs_op_tree, vs_op_open_in,
     vs_op_sockets, vs_op_setgroups_deny, vs_op_map, vs_op_helper, vs_op_service, vs_op_service_end,
@@ -139,8 +146,8 @@ vs_host_fn vs_op_cgroup, vs_op_cgroup_write, vs_op_cgroup_open, vs_op_tree, vs_o
 vs_enter_fn vs_op_propagation, vs_op_fsmount, vs_op_overlay, vs_op_clone_tree, vs_op_attach,
     vs_op_seal, vs_op_pivot;
 /* ops_file.c */
-vs_enter_fn vs_op_fail, vs_op_mkdir, vs_op_opaque, vs_op_symlink, vs_op_file, vs_op_node, vs_op_lookup,
-    vs_op_write;
+vs_enter_fn vs_op_fail, vs_op_mkdir, vs_op_opaque, vs_op_symlink, vs_op_file, vs_op_node,
+    vs_op_lookup, vs_op_write;
 /* ops_process.c */
 vs_enter_fn vs_op_join, vs_op_await, vs_op_parent_death, vs_op_cgroup_join, vs_op_unshare,
     vs_op_hostname, vs_op_domainname, vs_op_loopback, vs_op_rlimit, vs_op_umask, vs_op_session,

@@ -38,10 +38,10 @@ static int blob_fits(const struct vs_plan *plan, uint64_t arg) {
 static int slots_fit(const struct vs_plan *plan, uint64_t arg) {
     uint32_t size;
     if (!blob_fits(plan, arg)) return 0;
-    const unsigned char *slot = (const unsigned char *)vs_blob(plan, arg, &size);
-    for (uint32_t i = 0; i < size; i++)
-        if (slot[i] >= VS_SLOTS) return 0;
-    return 1;
+    vs_blob(plan, arg, &size);
+    for (uint32_t i = 0; i < size / 2; i++)
+        if (vs_listed(plan, arg, i) >= VS_SLOTS) return 0;
+    return size % 2 == 0;
 }
 
 static int strings_fit(const struct vs_plan *plan, uint64_t arg) {
@@ -58,7 +58,8 @@ static int argument_fits(const struct vs_plan *plan, char kind, uint64_t arg) {
     case 'B': return blob_fits(plan, arg);
     case 'N': return strings_fit(plan, arg);
     case 'L': return slots_fit(plan, arg);
-    case 'F': return arg < VS_SLOTS || arg == VS_NONE;
+    case 'F': return arg < VS_SLOTS;
+    case 'O': return arg < VS_SLOTS || arg == VS_NONE;
     default: return 0;
     }
 }

@@ -32,7 +32,7 @@ static int is_clean(const struct vs_plan *plan, const char *state) {
     snprintf(machines, sizeof machines, "%s/machines", state);
     if (vs_has_orphans(machines)) return 0;
     for (uint32_t i = plan->first[VS_LOAD]; i < plan->first[VS_LOAD + 1]; i++)
-        if (plan->ops[i].code == OP_cgroup_root &&
+        if (plan->ops[i].code == OP_cgroup_root && plan->ops[i].arg[1] < plan->table_size &&
             vs_has_orphans(plan->table + plan->ops[i].arg[1]))
             return 0;
     return 1;

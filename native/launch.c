@@ -102,12 +102,14 @@ static int run_section(struct vs_machine *m, int section, struct vs_report *repo
 }
 
 static void close_owned(struct vs_machine *m) {
-    for (int i = 0; i < VS_SLOTS; i++) {
-        if (!(m->owned[i / 64] >> i % 64 & 1)) continue;
-        SYS(SYS_close, m->slots[i]);
-        m->slots[i] = -1;
+    for (unsigned word = 0; word < sizeof m->owned / sizeof m->owned[0]; word++) {
+        for (uint64_t left = m->owned[word]; left; left &= left - 1) {
+            unsigned slot = word * 64 + (unsigned)__builtin_ctzll(left);
+            SYS(SYS_close, m->slots[slot]);
+            m->slots[slot] = -1;
+        }
+        m->owned[word] = 0;
     }
-    m->owned[0] = m->owned[1] = 0;
 }
 
 /* Close what belongs to the launch, and leave the machine alone. */

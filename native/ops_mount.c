@@ -61,13 +61,14 @@ static size_t fd_path(char *out, int fd, const char *tail) {
 }
 
 /* Few layers fit one string, as every kernel takes it; more go one by one (Linux 6.5). */
-static int set_lower(struct vs_child *c, int context, const unsigned char *lower, uint32_t count,
-                     struct vs_fault *fault) {
+static int set_lower(struct vs_child *c, int context, uint64_t lower, struct vs_fault *fault) {
+    const struct vs_plan *plan = c->machine->plan;
+    uint32_t count = (uint32_t)lower / 2;
     char *text = c->scratch;
     size_t n = 0;
     if (count > 8) {
         for (uint32_t i = 0; i < count; i++) {
-            fd_path(text, c->slots[lower[i]], "");
+            fd_path(text, c->slots[vs_listed(plan, lower, i)], "");
             long ret =
                 CALL(fault, SYS_fsconfig, context, FSCONFIG_SET_STRING, "lowerdir+", text, 0);
             if (ret < 0) return (int)ret;
@@ -76,7 +77,7 @@ static int set_lower(struct vs_child *c, int context, const unsigned char *lower
     }
     for (uint32_t i = 0; i < count; i++) {
         if (i) text[n++] = ':';
-        n += fd_path(text + n, c->slots[lower[i]], "");
+        n += fd_path(text + n, c->slots[vs_listed(plan, lower, i)], "");
     }
     return (int)CALL(fault, SYS_fsconfig, context, FSCONFIG_SET_STRING, "lowerdir", text, 0);
 }
@@ -91,15 +92,13 @@ static int set_folder(struct vs_child *c, int context, const char *key, int fd, 
 }
 
 int vs_op_overlay(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
-    uint32_t count, size;
-    const unsigned char *lower =
-        (const unsigned char *)vs_blob(c->machine->plan, op->arg[1], &count);
+    uint32_t size;
     const char *options = vs_blob(c->machine->plan, op->arg[5], &size);
     int scratch = c->slots[op->arg[2]];
     long context = CALL(fault, SYS_fsopen, "overlay", (unsigned)FSOPEN_CLOEXEC);
     if (context < 0) return (int)context;
     int fd = (int)context;
-    long ret = set_lower(c, fd, lower, count, fault);
+    long ret = set_lower(c, fd, op->arg[1], fault);
     if (ret >= 0)
         ret = set_folder(c, fd, "upperdir", scratch, vs_string(c->machine, op->arg[3]), fault);
     if (ret >= 0)

@@ -17,7 +17,7 @@ struct vs_remembered {
     char *plan;
     size_t plan_size;
     int interactive; /* keeps stdin */
-    int oom_slot;    /* group whose file says how often memory ran out, 255: none */
+    int oom_slot;    /* group whose file says how often memory ran out, VS_NONE: none */
     char oom_file[64];
 };
 

@@ -8,8 +8,8 @@
 #define VS_RECORD_SIZE 64
 #define VS_MAX_OPERATIONS 4096
 #define VS_MAX_TABLE 4194304
-#define VS_SLOTS 96
-#define VS_NONE 255
+#define VS_SLOTS 1024
+#define VS_NONE 65535
 #define VS_PARAMETER_BIT 0x80000000u
 #define VS_PARAMETERS 1
 
@@ -37,14 +37,14 @@ enum vs_section {
     X(9, cgroup, "cgroup", VS_PREPARE, "FFS") \
     X(10, cgroup_write, "cgroup-write", VS_PREPARE, "FSS") \
     X(11, cgroup_open, "cgroup-open", VS_PREPARE, "FFS") \
-    X(12, tree, "tree", VS_PREPARE, "FFFIII") \
+    X(12, tree, "tree", VS_PREPARE, "FFOIII") \
     X(13, open_in, "open-in", VS_PREPARE, "FFSI") \
     X(14, sockets, "sockets", VS_PREPARE, "FF") \
-    X(15, clone, "clone", VS_SPAWN, "IF") \
+    X(15, clone, "clone", VS_SPAWN, "IO") \
     X(16, setgroups_deny, "setgroups-deny", VS_ADOPT, "") \
     X(17, map, "map", VS_ADOPT, "SS") \
     X(18, helper, "helper", VS_ADOPT, "SN") \
-    X(19, service, "service", VS_ADOPT, "SNFF") \
+    X(19, service, "service", VS_ADOPT, "SNFO") \
     X(20, join, "join", VS_ENTER, "FI") \
     X(21, await, "await", VS_ENTER, "") \
     X(22, parent_death, "parent-death", VS_ENTER, "I") \
@@ -54,15 +54,15 @@ enum vs_section {
     X(26, propagation, "propagation", VS_ENTER, "I") \
     X(27, fsmount, "fsmount", VS_ENTER, "FSSNI") \
     X(28, overlay, "overlay", VS_ENTER, "FLFSSNI") \
-    X(29, clone_tree, "clone-tree", VS_ENTER, "FFSII") \
-    X(30, attach, "attach", VS_ENTER, "FFSI") \
+    X(29, clone_tree, "clone-tree", VS_ENTER, "FOSII") \
+    X(30, attach, "attach", VS_ENTER, "FOSI") \
     X(31, fail, "fail", VS_ENTER, "IS") \
     X(32, mkdir, "mkdir", VS_ENTER, "FSI") \
     X(33, opaque, "opaque", VS_ENTER, "FSI") \
     X(34, symlink, "symlink", VS_ENTER, "FSS") \
     X(35, file, "file", VS_ENTER, "FSIB") \
     X(36, node, "node", VS_ENTER, "FSII") \
-    X(37, lookup, "lookup", VS_ENTER, "FFSI") \
+    X(37, lookup, "lookup", VS_ENTER, "FOSI") \
     X(38, write, "write", VS_ENTER, "FSS") \
     X(39, seal, "seal", VS_ENTER, "FSII") \
     X(40, pivot, "pivot", VS_ENTER, "F") \

@@ -6,6 +6,7 @@ import errno as errno_names
 import os
 
 from . import _core
+from . import plan as plan_module
 from .errors import CommandNotExecutable, CommandNotFound, LaunchError, PlanError, ViscumError
 
 TYPE_CHECKING = False
@@ -20,7 +21,7 @@ CoreMachine = _core.Machine
 CorePlan = _core.Plan
 
 NO_FAULT = -1
-NO_SLOT = 255
+NO_SLOT = plan_module.NONE
 Failure = _core.Failure
 
 

@@ -27,9 +27,9 @@ RECORD_SIZE = 64
 HEADER_SIZE = 32
 MAX_OPERATIONS = 4096
 MAX_TABLE = 1 << 22
-SLOTS = 96
-NONE = 255
-"""The slot that stands for "none"."""
+SLOTS = 1024
+NONE = 65535
+"""Stands for "no slot" where one may be left out."""
 
 PARAMETER_BIT = 1 << 31
 PARAMETERS = ("id",)
@@ -38,7 +38,7 @@ PARAMETERS = ("id",)
 SECTIONS = ("load", "prepare", "spawn", "adopt", "enter", "exec", "release")
 
 # Kinds of argument: I integer, S string, B blob, N blob of NUL-ended strings,
-# F slot, L list of slots. A trailing "x" prints an integer in hexadecimal, "o" in octal.
+# F slot, O slot or none, L slots. A trailing "x" prints an integer in hexadecimal, "o" in octal.
 _VOCABULARY = """
 load    open            slot:F path:S flags:Ix       | open a folder or file of the host as a handle
 load    expect-host     machine:S release:S          | refuse another architecture or kernel
@@ -51,14 +51,14 @@ load    cgroup-root     slot:F path:S                | open the parent of the ma
 prepare cgroup          slot:F root:F name:S         | make the machine's cgroup
 prepare cgroup-write    slot:F file:S data:S         | set one limit
 prepare cgroup-open     slot:F cgroup:F file:S       | open the file that a task enters through
-prepare tree            slot:F source:F idmap:F set:Ix clear:Ix recursive:I | clone a mount tree
+prepare tree            slot:F source:F idmap:O set:Ix clear:Ix recursive:I | clone a mount tree
 prepare open-in         slot:F dir:F name:S flags:Ix | open below a folder
 prepare sockets         near:F far:F                 | make the pair that a terminal is passed over
-spawn   clone           flags:Ix cgroup:F            | clone the child
+spawn   clone           flags:Ix cgroup:O            | clone the child
 adopt   setgroups-deny                               | forbid setgroups in the user namespace
 adopt   map             file:S data:S                | write an id map
 adopt   helper          path:S arguments:N           | run a program of the host on the child
-adopt   service         path:S arguments:N slot:F cgroup:F | start a program that stays with it
+adopt   service         path:S arguments:N slot:F cgroup:O | start a program that stays with it
 enter   join            slot:F flags:Ix              | enter namespaces of a running machine
 enter   await                                        | wait until the parent has adopted
 enter   parent-death    signal:I                     | die with the parent
@@ -68,15 +68,15 @@ enter   become          uid:I gid:I                  | take the ids of the names
 enter   propagation     flags:Ix                     | cut the mount tree from the host's
 enter   fsmount         slot:F type:S source:S options:N attributes:Ix | make a file system
 enter   overlay         slot:F lower:L scratch:F upper:S work:S options:N attributes:Ix | overlay
-enter   clone-tree      slot:F dir:F path:S recursive:I set:Ix | clone a mount tree
-enter   attach          slot:F dir:F target:S create:Io | attach a mount
+enter   clone-tree      slot:F dir:O path:S recursive:I set:Ix | clone a mount tree
+enter   attach          slot:F dir:O target:S create:Io | attach a mount
 enter   fail            errno:I message:S            | refuse
 enter   mkdir           dir:F path:S mode:Io         | make a folder
 enter   opaque          dir:F path:S mode:Io         | make a folder that hides the one below it
 enter   symlink         dir:F path:S target:S        | make a symbolic link
 enter   file            dir:F path:S mode:Io data:B  | make a file
 enter   node            dir:F path:S mode:Io device:Ix | make a device node
-enter   lookup          slot:F dir:F path:S flags:Ix | open below the new root
+enter   lookup          slot:F dir:O path:S flags:Ix | open below the new root
 enter   write           dir:F path:S data:S          | write to a file that exists
 enter   seal            dir:F path:S set:Ix recursive:I | change attributes of a mount
 enter   pivot           slot:F                       | make the new root the root
@@ -197,7 +197,7 @@ def _describe_value(kind: str, value: Value) -> str:
         return value if value and value.isprintable() and " " not in value else repr(value)
     if isinstance(value, tuple):
         return "+".join(f"#{slot}" for slot in value) or "none"
-    if kind == "F":
+    if kind in ("F", "O"):
         return "none" if value == NONE else f"#{value}"
     if kind == "Ix":
         return hex(value)
@@ -256,7 +256,7 @@ def _encode_value(table: _Table, value: Value) -> int:
     if isinstance(value, bytes):
         return table.blob(value)
     if isinstance(value, tuple):
-        return table.blob(bytes(value))
+        return table.blob(b"".join(slot.to_bytes(2, "little") for slot in value))
     return value & (1 << 64) - 1
 
 
@@ -357,5 +357,7 @@ def _decode_value(kind: str, value: int, table: bytes) -> Value:
         if offset + length >= len(table):
             raise PlanError(f"bytes at {offset} are outside of the table")
         blob = table[offset : offset + length]
-        return tuple(blob) if kind == "L" else blob
+        if kind != "L":
+            return blob
+        return tuple(int.from_bytes(blob[at : at + 2], "little") for at in range(0, length, 2))
     return value

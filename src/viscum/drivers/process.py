@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..errors import HostError, SpecError
 from ..frozen import Frozen
 from ..guard import capabilities
-from ..plan import NONE, Plan, nul_ended, op
+from ..plan import NONE, SLOTS, Plan, nul_ended, op
 from ..resources.limits import PREFIX, Groups, compile_groups
 from ..resources.usage import usage_files
 from ..spec import DEFAULT_PATH
@@ -70,6 +70,8 @@ class Slots:
         self.next = FIRST_SLOT
 
     def __call__(self) -> int:
+        if self.next == SLOTS:
+            raise SpecError("too many mounts and devices", hint="a few hundred fit")
         self.next += 1
         return self.next - 1
 
@@ -320,7 +322,7 @@ def _guard(
         enter.append(op("parent-death", SIGKILL))
     if spec.no_new_privileges:
         enter.append(op("no-new-privileges"))
-    _landlock(spec, host, enter)
+    _landlock(spec, host, parts)
     enter.append(op("close"))
     if spec.lives:
         enter.append(op("pass", LIFE_SLOT, LIFE_NUMBER))
@@ -332,12 +334,14 @@ SCOPE_ABSTRACT_UNIX = 1
 SCOPE_SIGNAL = 2
 
 
-def _landlock(spec: Spec, host: Host, enter: list[Operation]) -> None:
+def _landlock(spec: Spec, host: Host, parts: Sections) -> None:
     """Close what a shared namespace would leave open: abstract sockets, signals."""
     scoped = SCOPE_ABSTRACT_UNIX if spec.network == "host" else 0
     scoped |= SCOPE_SIGNAL if spec.pid == "host" else 0
     if scoped and host.landlock_scopes and spec.no_new_privileges:
-        enter.append(op("landlock", scoped))
+        parts.enter.append(op("landlock", scoped))
+    elif scoped:
+        parts.lost.append("shutting out the host's abstract sockets and signals (Landlock ABI 6)")
 
 
 def _environment(spec: Spec) -> dict[str, str]:

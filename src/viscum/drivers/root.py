@@ -52,7 +52,7 @@ OWNED = ("etc", "opt", "srv", "usr", "usr/local", "var")
 """Folders of the host's root that the machine's root may add to, in its writable layer."""
 
 TTY_GID = 5
-PARKING = "/tmp"
+PARKING = "/tmp"  # noqa: S108 - a mount point, nothing is written there
 """Where, in its own mount namespace, a machine attaches what has to be attached somewhere."""
 
 
