@@ -99,11 +99,12 @@ static void follow(struct vs_machine *m, struct vs_capture *capture, struct poll
 }
 
 /* A pipe whose end `ours` does not block; the other goes to the child. */
-static int make_pipe(int ours, struct pollfd *p, int *theirs) {
+static int make_pipe(const struct vs_capture *capture, int ours, struct pollfd *p, int *theirs) {
     int pair[2];
     struct vs_fault fault;
     if (vs_pipe(pair, &fault) < 0) return -fault.err;
     fcntl(pair[ours], F_SETFL, O_NONBLOCK);
+    SYS(SYS_fchown, pair[0], capture->uid, capture->gid); /* for /dev/stdout; not ours to insist */
     p->fd = pair[ours];
     *theirs = pair[!ours];
     return 0;
@@ -113,13 +114,13 @@ static int open_streams(struct vs_machine *m, struct vs_capture *capture, struct
                         int theirs[3]) {
     int ret = 0;
     if (capture->input) {
-        ret = make_pipe(1, &p[IN], &theirs[0]);
+        ret = make_pipe(capture, 1, &p[IN], &theirs[0]);
     } else {
         theirs[0] = vs_above_standard(open("/dev/null", O_RDONLY | O_CLOEXEC));
         if (theirs[0] < 0) ret = -errno;
     }
     for (int i = 0; i < 2 && ret == 0 && capture->captures; i++)
-        ret = make_pipe(0, &p[OUT + i], &theirs[1 + i]);
+        ret = make_pipe(capture, 0, &p[OUT + i], &theirs[1 + i]);
     for (int i = 0; i < 3; i++)
         if (theirs[i] >= 0) m->slots[i] = theirs[i];
     return ret;

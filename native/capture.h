@@ -15,6 +15,7 @@ struct vs_capture {
     size_t input_size;
     struct vs_buffer output[2]; /* stdout, stderr */
     int captures;               /* 0: the machine keeps the caller's stdout and stderr */
+    uint32_t uid, gid;          /* on the host, of the machine's user: the pipes become theirs */
     int64_t timeout_ns;         /* < 0: none */
     int cgroup_slot;            /* of a v2 group to kill, VS_NONE where there is none */
     int timed_out;

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -60,6 +61,7 @@ int main(int argc, char **argv) {
         if (!strcmp(argv[at], "--life") && at + 1 < argc) life = atoi(argv[++at]);
     }
     if (!idle && at + 1 >= argc) return 125;
+    prctl(PR_SET_NAME, "viscum-init");
     if (life >= 0) fcntl(life, F_SETFD, FD_CLOEXEC);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &old);

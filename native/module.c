@@ -77,7 +77,8 @@ static PyMethodDef methods[] = {
     {"launch", vs_py_launch, METH_VARARGS,
      PyDoc_STR("launch(plan, id, stdin, stdout, stderr, target, life, fail_at) -> Machine")},
     {"run", vs_py_run, METH_VARARGS,
-     PyDoc_STR("run(plan, id, input, captures, limit, timeout_ns, kill_slot, files, fail_at)\n"
+     PyDoc_STR("run(plan, id, input, captures, limit, timeout_ns, kill_slot, files, uid, gid,\n"
+               "    fail_at)\n"
                "-> (stat, timed_out, stdout, stderr, truncated, files)")},
     {NULL, NULL, 0, NULL},
 };

@@ -210,9 +210,9 @@ PyObject *vs_py_run(PyObject *module, PyObject *args) {
     int fail_at, ret;
     struct vs_capture c = {.interrupt = ask_python};
     (void)module;
-    if (!PyArg_ParseTuple(args, "O!sz#pnLiO!i:run", vs_plan_type, &plan, &id, &c.input, &input_size,
-                          &c.captures, &limit, &timeout, &c.cgroup_slot, &PyTuple_Type, &wanted,
-                          &fail_at))
+    if (!PyArg_ParseTuple(args, "O!sz#pnLiO!IIi:run", vs_plan_type, &plan, &id, &c.input,
+                          &input_size, &c.captures, &limit, &timeout, &c.cgroup_slot, &PyTuple_Type,
+                          &wanted, &c.uid, &c.gid, &fail_at))
         return NULL;
     struct machine_object *self = machine_alloc(plan, id);
     if (!self) return NULL;

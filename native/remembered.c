@@ -163,8 +163,8 @@ int vs_remembered_read(const struct vs_key *key, struct vs_remembered *remembere
         memcmp(own, key->data, key_size) != 0)
         return -1;
     memcpy(notes, beside, notes_size);
-    if (sscanf(notes, "%d %d %63s", &remembered->interactive, &remembered->oom_slot,
-               remembered->oom_file) != 3)
+    if (sscanf(notes, "%d %d %63s %u %u", &remembered->interactive, &remembered->oom_slot,
+               remembered->oom_file, &remembered->uid, &remembered->gid) != 5)
         return -1;
     remembered->plan = malloc(remembered->plan_size + 1); /* aligned, as the decoder wants it */
     if (!remembered->plan) return -1;

@@ -19,6 +19,7 @@ struct vs_remembered {
     int interactive; /* keeps stdin */
     int oom_slot;    /* group whose file says how often memory ran out, VS_NONE: none */
     char oom_file[64];
+    unsigned uid, gid; /* on the host, of the machine's user */
 };
 
 /* Gather everything that the compiled plan of this command line depends on. 0, or -1 where it

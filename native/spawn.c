@@ -13,11 +13,11 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#define STACK               65536
-#define REGION              (sizeof(struct vs_child) + 2 * STACK)
-#define POOL                16
-#define SIGSET_BYTES        8
-#define LAST_CLASSIC_SIGNAL 31
+#define STACK        65536
+#define REGION       (sizeof(struct vs_child) + 2 * STACK)
+#define POOL         16
+#define SIGSET_BYTES 8
+#define LAST_SIGNAL  64
 
 static _Atomic(char *) pool[POOL];
 
@@ -95,7 +95,7 @@ static void default_signals(void) {
         void *restorer;
         uint64_t mask;
     } action = {0};
-    for (int number = 1; number <= LAST_CLASSIC_SIGNAL; number++)
+    for (int number = 1; number <= LAST_SIGNAL; number++)
         if (number != SIGKILL && number != SIGSTOP)
             SYS(SYS_rt_sigaction, number, &action, 0, SIGSET_BYTES);
 }

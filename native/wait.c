@@ -28,7 +28,7 @@ static void ask_pidfd(int pidfd, struct vs_stat *stat) {
  * means that somebody else in this process has reaped it: it is gone all the same. */
 int vs_reap(int pidfd, int options, struct vs_stat *stat) {
     siginfo_t info = {0};
-    struct rusage usage = {0};
+    struct rusage usage = {0}, own = {0};
     long ret;
     *stat = (struct vs_stat){0};
     do ret = SYS(SYS_waitid, P_PIDFD, pidfd, &info, options | WEXITED | __WALL, &usage);
@@ -40,7 +40,10 @@ int vs_reap(int pidfd, int options, struct vs_stat *stat) {
     stat->status = info.si_status;
     stat->user_us = (int64_t)usage.ru_utime.tv_sec * 1000000 + usage.ru_utime.tv_usec;
     stat->system_us = (int64_t)usage.ru_stime.tv_sec * 1000000 + usage.ru_stime.tv_usec;
-    stat->peak_kib = usage.ru_maxrss;
+    /* execve charges the peak of the memory that the child shared, ours, to the child: only what
+     * is above it is the child's own. */
+    getrusage(RUSAGE_SELF, &own);
+    stat->peak_kib = usage.ru_maxrss > own.ru_maxrss ? usage.ru_maxrss : 0;
     stat->read_blocks = usage.ru_inblock;
     stat->written_blocks = usage.ru_oublock;
     return 0;

@@ -39,6 +39,8 @@ def run(
     timeout_ns: int,
     kill_slot: int,
     files: tuple[tuple[int, str], ...],
+    uid: int,
+    gid: int,
     fail_at: int,
     /,
 ) -> tuple[tuple[int, ...], bool, bytes, bytes, int, tuple[bytes | None, ...]]: ...

@@ -231,6 +231,29 @@ CAP_SETUID = 7
 FULL_IDENTITY = 4294967295
 
 
+NS_GET_USERNS = 0xB701
+
+
+def _owns_mounts() -> bool:
+    """Whether this mount namespace belongs to this user namespace (ioctl_ns(2)): only then do
+    capabilities here mean anything for mounts.
+    """
+    import fcntl
+
+    try:
+        mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            owner = fcntl.ioctl(mounts, NS_GET_USERNS)
+        finally:
+            os.close(mounts)
+    except OSError:
+        return False
+    try:
+        return os.fstat(owner).st_ino == os.stat("/proc/self/ns/user").st_ino
+    finally:
+        os.close(owner)
+
+
 def probe() -> Host:
     """Return what this host is, as seen by this process."""
     system = os.uname()
@@ -239,6 +262,7 @@ def probe() -> Host:
     capable = bool(effective >> CAP_SYS_ADMIN & 1 and effective >> CAP_SETUID & 1)
     mapped = _read("/proc/self/uid_map").split()
     initial = len(mapped) == 3 and int(mapped[2]) == FULL_IDENTITY
+    capable = capable and (initial or _owns_mounts())
     limit = _read("/proc/sys/user/max_user_namespaces").strip()
     return Host(
         machine=system.machine,

@@ -72,7 +72,7 @@ class Machine:
             if self._core is not None or self._closed:
                 raise MachineError("the machine was started before", hint="make a new Machine")
             made = launching.ready(self.spec)
-            streams = Streams(*self._stdio)
+            streams = Streams(*self._stdio, made.compiled.owner)
             watched, self._life = native.pipe()
             try:
                 self.id = launching.new_id()
@@ -226,7 +226,7 @@ class Machine:
         folders, into = self._folders()
         host = launching.this_host()
         made = launching.load(launching.compile_command(spec, host, folders, into))
-        streams = Streams(stdin, stdout, stderr)
+        streams = Streams(stdin, stdout, stderr, made.compiled.owner)
         try:
             plan, loaded = made.compiled.plan, made.loaded
             with self._lock:

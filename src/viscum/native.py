@@ -15,7 +15,17 @@ if TYPE_CHECKING:
 
     from .plan import Plan
 
-__all__ = ["CoreMachine", "CorePlan", "launch", "load", "open_below", "open_null", "pipe", "run"]
+__all__ = [
+    "CoreMachine",
+    "CorePlan",
+    "give_away",
+    "launch",
+    "load",
+    "open_below",
+    "open_null",
+    "pipe",
+    "run",
+]
 
 CoreMachine = _core.Machine
 CorePlan = _core.Plan
@@ -28,6 +38,17 @@ Failure = _core.Failure
 def open_below(folder: int, path: str) -> int:
     """Open a file below a folder for reading; no link leads out of it. Raises OSError."""
     return _core.open_below(folder, path)
+
+
+def give_away(pipe_end: int, owner: tuple[int, int]) -> bool:
+    """Make a pipe the machine's user's, who could not open /dev/stdout otherwise; False where the
+    host does not allow it.
+    """
+    try:
+        os.fchown(pipe_end, *owner)
+    except OSError:
+        return False
+    return True
 
 
 pipe = _core.pipe
@@ -70,12 +91,22 @@ def run(
     timeout_ns: int,
     kill_slot: int,
     files: tuple[tuple[int, str], ...],
+    owner: tuple[int, int],
     fail_at: int = NO_FAULT,
 ) -> tuple[tuple[int, ...], bool, bytes, bytes, int, tuple[bytes | None, ...]]:
     """Run a machine to its end: status, timed out, stdout, stderr, truncated, usage files."""
     try:
         return _core.run(
-            loaded, machine_id, data, captures, limit, timeout_ns, kill_slot, files, fail_at
+            loaded,
+            machine_id,
+            data,
+            captures,
+            limit,
+            timeout_ns,
+            kill_slot,
+            files,
+            *owner,
+            fail_at,
         )
     except Failure as failure:
         raise explain(plan, failure) from None

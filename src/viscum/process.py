@@ -25,10 +25,15 @@ PIPE, STDOUT, DEVNULL = -1, -2, -3
 DEFAULT_OUTPUT_LIMIT = 64 << 20
 
 
-def _open_stream(stream: object, number: int, opened: list[int]) -> tuple[int, int]:
-    """Return (the machine's end, our end or -1) of one of the three streams."""
+def _open_stream(
+    stream: object, number: int, opened: list[int], owner: tuple[int, int]
+) -> tuple[int, int]:
+    """Return (the machine's end, our end or -1) of one of the three streams. A pipe becomes the
+    machine's user's, who could not open /dev/stdout otherwise.
+    """
     if stream == PIPE:
         ends = native.pipe()
+        native.give_away(ends[0], owner)
         opened.extend(ends)
         return (ends[0], ends[1]) if number == 0 else (ends[1], ends[0])
     if stream == DEVNULL:
@@ -43,14 +48,16 @@ def _open_stream(stream: object, number: int, opened: list[int]) -> tuple[int, i
 class Streams:
     """The descriptors of a command's stdin, stdout and stderr, theirs and ours."""
 
-    def __init__(self, stdin: object, stdout: object, stderr: object) -> None:
+    def __init__(
+        self, stdin: object, stdout: object, stderr: object, owner: tuple[int, int]
+    ) -> None:
         self.opened: list[int] = []
         try:
-            theirs_in, self.ours_in = _open_stream(stdin, 0, self.opened)
-            theirs_out, self.ours_out = _open_stream(stdout, 1, self.opened)
+            theirs_in, self.ours_in = _open_stream(stdin, 0, self.opened, owner)
+            theirs_out, self.ours_out = _open_stream(stdout, 1, self.opened, owner)
             theirs_err, self.ours_err = theirs_out, -1
             if stderr != STDOUT:
-                theirs_err, self.ours_err = _open_stream(stderr, 2, self.opened)
+                theirs_err, self.ours_err = _open_stream(stderr, 2, self.opened, owner)
         except BaseException:
             self.close()
             raise

@@ -72,6 +72,7 @@ def run(
         timeout_ns=timeout_ns,
         kill_slot=compiled.kill_slot,
         files=compiled.files,
+        owner=compiled.owner,
     )
     verdict = verdict_of(stat, timed_out=timed_out, out_of_memory=oom_kills(files) > 0)
     usage = usage_from(stat, files)

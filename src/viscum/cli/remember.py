@@ -57,7 +57,8 @@ def remember(parsed: Parsed, spec: Spec, compiled: Compiled) -> None:
     if not _can_be_remembered(parsed, spec, compiled):
         return
     slot, name = compiled.files[OOM_PLACE]
-    notes = f"{int(parsed.on('interactive'))} {slot} {name}".encode()
+    uid, gid = compiled.owner
+    notes = f"{int(parsed.on('interactive'))} {slot} {name} {uid} {gid}".encode()
     try:
         state.make_base()
         folder = os.path.dirname(plan_path)

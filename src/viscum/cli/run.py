@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _signal as signal  # `signal` imports enum, 6 ms
 import os
+import stat
 import sys
 import time
 
@@ -100,7 +101,7 @@ def _finish(foreground: Foreground, compiled: Compiled, timeout: float | None) -
 class Streams:
     """What the machine gets as stdin, stdout and stderr."""
 
-    def __init__(self, *, interactive: bool, tty: bool) -> None:
+    def __init__(self, owner: tuple[int, int], *, interactive: bool, tty: bool) -> None:
         self.pipes = None
         self.null = -1 if interactive else native.open_null()
         given = [0 if interactive else self.null, 1, 2]
@@ -109,6 +110,9 @@ class Streams:
 
             self.pipes = Pipes()
             given = [self.pipes.between(fd) if os.isatty(fd) else fd for fd in given]
+        for fd in given[1:]:
+            if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                native.give_away(fd, owner)
         self.given = given
 
     def hand_over(self) -> None:
@@ -149,7 +153,7 @@ def main(parsed: Parsed) -> int:
     ready = launching.load_quietly(compiled)
     machine_id = launching.new_id()
     with state.entry(machine_id, parsed.text("name"), command, parsed.texts("label")):
-        streams = Streams(interactive=parsed.on("interactive"), tty=spec.tty)
+        streams = Streams(compiled.owner, interactive=parsed.on("interactive"), tty=spec.tty)
         core = _launch(ready, machine_id, streams)
         try:
             foreground = Foreground(core, spec)

@@ -60,6 +60,8 @@ class Compiled(Frozen):
     files: tuple[tuple[int, str], ...]
     kill_slot: int
     terminal_slot: int
+    owner: tuple[int, int] = (0, 0)
+    """The machine's user and group as the host knows them."""
     id_prefix: str = PREFIX
 
 
@@ -133,6 +135,14 @@ def choose_ids(spec: Spec, host: Host) -> Ids:
     return Ids(True, host.uid, host.gid, 1, False)
 
 
+def owner_of(spec: Spec, ids: Ids) -> tuple[int, int]:
+    """Return the host's ids of the machine's user, as far as they are one range."""
+    uid, gid, _ = spec.identity
+    if not ids.namespace or (ids.helper and (uid or gid)):
+        return uid, gid
+    return ids.base_uid + uid, ids.base_gid + gid
+
+
 def compile_exec(
     spec: Spec, host: Host, folders: tuple[str, ...], into: str, *, seccomp: bytes = b""
 ) -> Compiled:
@@ -160,7 +170,8 @@ def compile_exec(
     _guard(spec, host, ids, parts, seccomp, dies_with_parent=False)
     operations = [*parts.load, *parts.prepare, op("clone", 0, group), *parts.enter]
     operations.append(_exec(spec, NONE))
-    return Compiled(Plan(operations), (), Groups((), (), (), (), ()), (), NONE, terminal[0])
+    groups = Groups((), (), (), (), ())
+    return Compiled(Plan(operations), (), groups, (), NONE, terminal[0], owner_of(spec, ids))
 
 
 def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b"") -> Compiled:
@@ -208,6 +219,7 @@ def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b""
         usage_files(groups, v1=bool(host.cgroups.v1)),
         groups.slot("") if spec.pid == "host" else NONE,
         terminal[0],
+        owner_of(spec, ids),
     )
 
 

@@ -114,7 +114,7 @@ class RootBuilder:
             self._enter("mkdir", self.scratch, name, 0o755)
         self._bring(lower, source, path, RDONLY, recursive=False, mapped=bool(self.spec.rootfs))
         self._enter("attach", lower, NONE, PARKING, 0)
-        hides = self.host.uses_detached and self.ids.namespace
+        hides = self.host.uses_detached and self.ids.namespace and not self.spec.read_only
         if self.spec.rootfs is None:
             self._own_folders()
             if hides:
@@ -126,9 +126,12 @@ class RootBuilder:
         if self.spec.rootfs is None and not hides:
             self._fresh_folders()
 
-    def _make_overlay(self, slot: int, lower: int, upper: str, work: str) -> None:
-        options = ["userxattr", ""] if self.ids.namespace else []
-        self._enter("overlay", slot, (lower,), self.scratch, upper, work, nul_ended(options), NODEV)
+    def _make_overlay(
+        self, slot: int, lower: int, upper: str, work: str, attributes: int = 0
+    ) -> None:
+        options = nul_ended(["userxattr", ""] if self.ids.namespace else [])
+        layers = (lower,), self.scratch, upper, work
+        self._enter("overlay", slot, *layers, options, NODEV | attributes)
 
     def _own_folders(self) -> None:
         """A folder in the upper layer takes over the owner of the one below: the machine's root
@@ -190,13 +193,9 @@ class RootBuilder:
         mounted = submounts("/" + name for name in folders)
         for name in folders:
             self._patch(name, whole="/" + name in mounted)
-        for name, mode in FRESH:
-            if name.count("/") == 0:
-                self._enter("mkdir", self.root, name, mode)
         for name in ("proc", "sys", "dev"):
             self._enter("mkdir", self.root, name, 0o755)
-        self._enter("mkdir", self.scratch, "fresh-var-tmp", 0o1777)
-        self._own_tree("fresh-var-tmp", self.root, "var/tmp", 0)
+        self._fresh_folders()
         home = self.host.home.strip("/")
         if home.partition("/")[0] in folders and "/" in home:
             self._enter("mkdir", self.scratch, "fresh-own-home", 0o700)
@@ -218,7 +217,7 @@ class RootBuilder:
             if name == "etc":
                 self._etc_files(upper)
             self._enter("lookup", lower, NONE, path, os.O_PATH | O_DIRECTORY)
-            self._make_overlay(layer, lower, upper, work)
+            self._make_overlay(layer, lower, upper, work, RDONLY if self.spec.read_only else 0)
         self._enter("attach", layer, self.root, name, NO_LINKS)
 
     # What comes from the host.

@@ -18,7 +18,8 @@ class Usage(Frozen):
     """CPU seconds, peak bytes of memory, and bytes of block I/O of a machine.
 
     The figures are of the whole machine where it had a group to count them, else of its first
-    process and the children that process waited for (getrusage(2)).
+    process and the children that process waited for (getrusage(2)). Without a memory group a peak
+    below this process's own cannot be told, and is 0.
     """
 
     cpu_seconds: float = 0.0
