@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 from _thread import allocate_lock
@@ -9,7 +10,7 @@ from _thread import allocate_lock
 from . import host as host_module
 from . import native
 from .drivers.process import Compiled, compile_exec, compile_plan
-from .errors import ViscumWarning
+from .errors import LaunchError, ViscumWarning
 from .frozen import Frozen
 from .guard import capabilities
 from .guard.filter import compile_filter
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Ready", "compile_command", "compile_machine", "new_id", "ready", "this_host"]
 
 INIT = os.path.join(os.path.dirname(__file__), "bin", "viscum-init")
-MAX_CACHED = 256
+MAX_KEPT = 32
+"""Plans that are kept loaded; each holds about eight descriptors."""
 
 
 class Ready(Frozen):
@@ -46,7 +48,7 @@ class Ready(Frozen):
 
 
 _host: tuple[int, int, Host] | None = None
-_ready: dict[Spec, Ready] = {}
+_kept: dict[object, Ready] = {}
 _warned: set[str] = set()
 _lock = allocate_lock()
 
@@ -58,16 +60,25 @@ def this_host() -> Host:
     global _host  # noqa: PLW0603 - one host
     known = _host
     if known is None or known[:2] != (os.getpid(), os.geteuid()):
-        _ready.clear()  # of a parent that forked: its descriptors may be closed by now
+        _kept.clear()  # of a parent that forked: its descriptors may be closed by now
         probed = host_module.probe()
         sweep_groups(probed.cgroups)
         known = _host = (os.getpid(), os.geteuid(), probed)
     return known[2]
 
 
-def owner() -> int:
-    """Return the process that the loaded plans belong to; 0 before there are any."""
-    return _host[0] if _host else 0
+def recall(key: object) -> Ready | None:
+    """Return the plan that was kept under `key`, if what it opened is still there."""
+    known = _kept.get(key)
+    return known if known is not None and (not known.opened or known.is_fresh()) else None
+
+
+def keep(key: object, made: Ready) -> None:
+    """Keep a loaded plan under `key`."""
+    with _lock:
+        if len(_kept) >= MAX_KEPT:
+            _kept.clear()
+        _kept[key] = made
 
 
 def new_id() -> str:
@@ -103,7 +114,13 @@ def _opened(compiled: Compiled) -> tuple[tuple[str, int, int], ...]:
 
 
 def load_quietly(compiled: Compiled) -> Ready:
-    """Load a compiled plan into the core."""
+    """Load a compiled plan into the core; kept plans go where descriptors run out."""
+    try:
+        return Ready(compiled, native.load(compiled.plan), _opened(compiled))
+    except LaunchError as error:
+        if error.errno != errno.EMFILE or not _kept:
+            raise
+    _kept.clear()
     return Ready(compiled, native.load(compiled.plan), _opened(compiled))
 
 
@@ -119,14 +136,10 @@ def load(compiled: Compiled) -> Ready:
 def ready(spec: Spec) -> Ready:
     """Return the loaded plan of `spec`; the second time, the one of the first."""
     host = this_host()
-    known = _ready.get(spec)
-    if known is not None and (not known.opened or known.is_fresh()):
+    known = recall(spec)
+    if known is not None:
         return known
     made = load(compile_machine(spec, host))
-    if spec.seccomp not in ("default", "unconfined"):
-        return made  # the profile's file may change
-    with _lock:
-        if len(_ready) >= MAX_CACHED:
-            _ready.clear()
-        _ready[spec] = made
+    if spec.seccomp in ("default", "unconfined"):  # the file of another profile may change
+        keep(spec, made)
     return made

@@ -203,6 +203,10 @@ class Process:
             stdout, stderr, exit_code(stat), verdict, usage, truncated, self._machine.lost
         )
 
+    def __del__(self) -> None:
+        if hasattr(self, "_stat"):
+            self.close()
+
     def __enter__(self) -> Self:
         return self
 

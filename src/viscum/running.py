@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from . import launching, native
 from .errors import SpecError
 from .request import make_spec
@@ -21,8 +19,6 @@ __all__ = ["run"]
 
 DEFAULT_OUTPUT_LIMIT = 64 << 20
 
-_known_specs: dict[object, launching.Ready] = {}
-
 
 def _prepared(command: Sequence[str], options: Options) -> launching.Ready:
     """Return the loaded plan; the same command and options are not even checked again."""
@@ -31,14 +27,12 @@ def _prepared(command: Sequence[str], options: Options) -> launching.Ready:
         return launching.ready(make_spec(command, options))
     try:
         key = (tuple(command), tuple(options.items()))
-        known = _known_specs.get(key)
+        known = launching.recall(key)
     except TypeError:  # an option that cannot be hashed, such as a dict
         return launching.ready(make_spec(command, options))
-    if known is None or os.getpid() != launching.owner() or (known.opened and not known.is_fresh()):
+    if known is None:
         known = launching.ready(make_spec(command, options))
-        if len(_known_specs) >= launching.MAX_CACHED:
-            _known_specs.clear()
-        _known_specs[key] = known
+        launching.keep(key, known)
     return known
 
 
