@@ -65,7 +65,11 @@ struct vs_child {
     int32_t joined_pid;  /* the child that a `join` cloned into the machine's pid namespace */
     int host_pidfd;      /* of the launching process */
     int sentinel[2];     /* with a join: a pipe that execve closes */
-    char *second_stack;
+    char *second_stack;  /* with a join: of the child inside */
+    char *spare_stack;   /* of the process that makes the network namespace */
+    int32_t maker;       /* that process, 0 where there is none */
+    struct vs_fault maker_fault;
+    uint32_t maker_slot;
     char scratch[8192];
     const char *environment[4096];
 };
@@ -110,6 +114,8 @@ VS_PRIVATE int vs_adopt(struct vs_machine *m, struct vs_report *report);
 /* spawn.c */
 VS_PRIVATE int vs_spawn(struct vs_machine *m, int host_pidfd, struct vs_report *report);
 VS_PRIVATE int vs_join_clone(struct vs_child *c, uint32_t index, struct vs_fault *fault);
+VS_PRIVATE int vs_start_maker(struct vs_child *c, void (*entry)(void *), struct vs_fault *fault);
+VS_PRIVATE void vs_await_maker(struct vs_child *c);
 VS_PRIVATE void vs_child_enter(struct vs_child *c, uint32_t index) __attribute__((noreturn));
 VS_PRIVATE int vs_run_helper(const char *path, char *const *argv, struct vs_fault *fault);
 VS_PRIVATE int vs_start_helper(const char *path, char *const *argv, int cgroup,
@@ -150,9 +156,9 @@ vs_enter_fn vs_op_fail, vs_op_mkdir, vs_op_opaque, vs_op_symlink, vs_op_file, vs
     vs_op_lookup, vs_op_write;
 /* ops_process.c */
 vs_enter_fn vs_op_join, vs_op_await, vs_op_parent_death, vs_op_cgroup_join, vs_op_unshare,
-    vs_op_hostname, vs_op_domainname, vs_op_loopback, vs_op_rlimit, vs_op_umask, vs_op_session,
-    vs_op_terminal, vs_op_stdio, vs_op_working_folder, vs_op_close, vs_op_pass, vs_op_exec,
-    vs_op_exec_slot;
+    vs_op_hostname, vs_op_domainname, vs_op_network_make, vs_op_network_join, vs_op_loopback,
+    vs_op_rlimit, vs_op_umask, vs_op_session, vs_op_terminal, vs_op_stdio, vs_op_working_folder,
+    vs_op_close, vs_op_pass, vs_op_exec, vs_op_exec_slot;
 /* ops_guard.c */
 vs_enter_fn vs_op_become, vs_op_groups, vs_op_user, vs_op_capabilities, vs_op_no_new_privileges,
     vs_op_landlock, vs_op_seccomp;

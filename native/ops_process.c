@@ -7,6 +7,7 @@
 #include <linux/close_range.h>
 #include <linux/futex.h>
 #include <linux/mount.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
@@ -75,14 +76,47 @@ int vs_op_domainname(struct vs_child *c, const struct vs_op *op, struct vs_fault
     return (int)CALL(fault, SYS_setdomainname, name, vs_len(name));
 }
 
+static int raise_loopback(int fd, struct vs_fault *fault) {
+    struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+    return (int)CALL(fault, SYS_ioctl, fd, SIOCSIFFLAGS, &request);
+}
+
 int vs_op_loopback(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
     (void)c, (void)op;
-    struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
     long fd = CALL(fault, SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return (int)fd;
-    long ret = CALL(fault, SYS_ioctl, fd, SIOCSIFFLAGS, &request);
+    int ret = raise_loopback((int)fd, fault);
     SYS(SYS_close, fd);
-    return (int)ret;
+    return ret;
+}
+
+/* A network namespace costs as much as the rest of a machine: it is made by a process of its own,
+ * on another CPU, while the child mounts. It owns it in the child's user namespace. */
+static void make_network(void *argument) {
+    struct vs_child *c = argument;
+    struct vs_fault *fault = &c->maker_fault;
+    long ret = CALL(fault, SYS_unshare, CLONE_NEWNET);
+    long fd = ret < 0 ? ret : CALL(fault, SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0) ret = raise_loopback((int)fd, fault);
+    if (fd >= 0 && ret >= 0) ret = CALL(fault, SYS_ioctl, fd, SIOCGSKNS);
+    if (ret >= 0) c->slots[c->maker_slot] = (int)ret;
+    if (fd >= 0) SYS(SYS_close, fd);
+    for (;;) SYS(SYS_exit, 0);
+}
+
+int vs_op_network_make(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    c->maker_slot = (uint32_t)op->arg[0];
+    c->maker_fault = (struct vs_fault){0};
+    return vs_start_maker(c, make_network, fault);
+}
+
+int vs_op_network_join(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    vs_await_maker(c);
+    if (c->maker_fault.err) {
+        *fault = c->maker_fault;
+        return -fault->err;
+    }
+    return (int)CALL(fault, SYS_setns, c->slots[op->arg[0]], CLONE_NEWNET);
 }
 
 int vs_op_rlimit(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {

@@ -100,8 +100,32 @@ static void default_signals(void) {
             SYS(SYS_rt_sigaction, number, &action, 0, SIGSET_BYTES);
 }
 
+/* A process beside this one, on the same memory and descriptors, in the same namespaces. */
+int vs_start_maker(struct vs_child *c, void (*entry)(void *), struct vs_fault *fault) {
+    struct clone_args args = {
+        .flags = CLONE_VM | CLONE_FILES | CLONE_UNTRACED,
+        .stack = (uint64_t)(uintptr_t)c->spare_stack,
+        .stack_size = STACK,
+    };
+    long pid = clone_onto(&args, entry, c);
+    if (pid < 0) {
+        fault->nr = SYS_clone3;
+        fault->err = (int32_t)-pid;
+        return (int)pid;
+    }
+    c->maker = (int32_t)pid;
+    return 0;
+}
+
+void vs_await_maker(struct vs_child *c) {
+    if (!c->maker) return;
+    while (SYS(SYS_wait4, c->maker, 0, __WALL, 0) == -EINTR) continue;
+    c->maker = 0;
+}
+
 static void __attribute__((noreturn)) child_end(struct vs_child *c, int told) {
-    if (!told) { /* no CLONE_CHILD_CLEARTID was asked for */
+    vs_await_maker(c); /* it runs on our memory: nobody may use that again before it is gone */
+    if (!told) {       /* no CLONE_CHILD_CLEARTID was asked for */
         __atomic_store_n(&c->running, 0, __ATOMIC_RELEASE);
         futex_wake(&c->running);
     }
@@ -132,6 +156,8 @@ static vs_enter_fn *const enter_handlers[] = {
     [OP_pivot] = vs_op_pivot,
     [OP_hostname] = vs_op_hostname,
     [OP_domainname] = vs_op_domainname,
+    [OP_network_make] = vs_op_network_make,
+    [OP_network_join] = vs_op_network_join,
     [OP_loopback] = vs_op_loopback,
     [OP_rlimit] = vs_op_rlimit,
     [OP_umask] = vs_op_umask,
@@ -300,6 +326,8 @@ static int adopt(struct vs_machine *m, struct vs_child *c, struct vs_report *rep
 static int spawn_on(struct vs_machine *m, struct vs_child *c, char *stacks,
                     struct vs_report *report) {
     c->second_stack = vs_plan_joins(m->plan) ? stacks + STACK : NULL;
+    c->spare_stack = stacks + STACK;
+    c->maker = 0;
     c->running = 1;
     long pid = clone_child(c, stacks, &report->fault);
     if (c->second_stack) SYS(SYS_close, c->sentinel[1]);
@@ -337,7 +365,8 @@ int vs_spawn(struct vs_machine *m, int host_pidfd, struct vs_report *report) {
     ret = spawn_on(m, c, (char *)((uintptr_t)stacks & ~63ul), report);
     vs_memory_leave(joins);
     if (joins) SYS(SYS_close, c->sentinel[0]);
-    give_region(region);
+    /* A child that was killed from outside may have left its maker running for a moment. */
+    if (ret != -ECANCELED) give_region(region);
     return (int)ret;
 }
 

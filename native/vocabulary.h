@@ -68,24 +68,26 @@ enum vs_section {
     X(40, pivot, "pivot", VS_ENTER, "F") \
     X(41, hostname, "hostname", VS_ENTER, "S") \
     X(42, domainname, "domainname", VS_ENTER, "S") \
-    X(43, loopback, "loopback", VS_ENTER, "") \
-    X(44, rlimit, "rlimit", VS_ENTER, "III") \
-    X(45, umask, "umask", VS_ENTER, "I") \
-    X(46, session, "session", VS_ENTER, "") \
-    X(47, terminal, "terminal", VS_ENTER, "F") \
-    X(48, stdio, "stdio", VS_ENTER, "") \
-    X(49, groups, "groups", VS_ENTER, "S") \
-    X(50, user, "user", VS_ENTER, "III") \
-    X(51, capabilities, "capabilities", VS_ENTER, "I") \
-    X(52, working_folder, "working-folder", VS_ENTER, "S") \
-    X(53, no_new_privileges, "no-new-privileges", VS_ENTER, "") \
-    X(54, landlock, "landlock", VS_ENTER, "I") \
-    X(55, close, "close", VS_ENTER, "") \
-    X(56, pass, "pass", VS_ENTER, "FI") \
-    X(57, seccomp, "seccomp", VS_ENTER, "BI") \
-    X(58, exec, "exec", VS_EXEC, "SNNS") \
-    X(59, exec_slot, "exec-slot", VS_EXEC, "FNN") \
-    X(60, service_end, "service-end", VS_RELEASE, "F") \
-    X(61, cgroup_remove, "cgroup-remove", VS_RELEASE, "FFS")
+    X(43, network_make, "network-make", VS_ENTER, "F") \
+    X(44, network_join, "network-join", VS_ENTER, "F") \
+    X(45, loopback, "loopback", VS_ENTER, "") \
+    X(46, rlimit, "rlimit", VS_ENTER, "III") \
+    X(47, umask, "umask", VS_ENTER, "I") \
+    X(48, session, "session", VS_ENTER, "") \
+    X(49, terminal, "terminal", VS_ENTER, "F") \
+    X(50, stdio, "stdio", VS_ENTER, "") \
+    X(51, groups, "groups", VS_ENTER, "S") \
+    X(52, user, "user", VS_ENTER, "III") \
+    X(53, capabilities, "capabilities", VS_ENTER, "I") \
+    X(54, working_folder, "working-folder", VS_ENTER, "S") \
+    X(55, no_new_privileges, "no-new-privileges", VS_ENTER, "") \
+    X(56, landlock, "landlock", VS_ENTER, "I") \
+    X(57, close, "close", VS_ENTER, "") \
+    X(58, pass, "pass", VS_ENTER, "FI") \
+    X(59, seccomp, "seccomp", VS_ENTER, "BI") \
+    X(60, exec, "exec", VS_EXEC, "SNNS") \
+    X(61, exec_slot, "exec-slot", VS_EXEC, "FNN") \
+    X(62, service_end, "service-end", VS_RELEASE, "F") \
+    X(63, cgroup_remove, "cgroup-remove", VS_RELEASE, "FFS")
 
 #endif

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Ready", "compile_command", "compile_machine", "new_id", "ready", "this_host"]
 
 INIT = os.path.join(os.path.dirname(__file__), "bin", "viscum-init")
-MAX_KEPT = 32
+MAX_KEPT = 64
 """Plans that are kept loaded; each holds about eight descriptors."""
 
 

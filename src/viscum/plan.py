@@ -31,6 +31,10 @@ SLOTS = 1024
 NONE = 65535
 """Stands for "no slot" where one may be left out."""
 
+TARGET_SLOT, LIFE_SLOT, NETWORK_SLOT, FIRST_SLOT = 3, 4, 5, 8
+"""Slots with a meaning: 0 to 2 are the standard streams, then the machine to join, the pipe that it
+lives by, its network namespace; from FIRST_SLOT on a plan uses them as it likes."""
+
 PARAMETER_BIT = 1 << 31
 PARAMETERS = ("id",)
 """What a launch fills in; a string argument names one as `{id}`."""
@@ -82,6 +86,8 @@ enter   seal            dir:F path:S set:Ix recursive:I | change attributes of a
 enter   pivot           slot:F                       | make the new root the root
 enter   hostname        name:S                       | set the host name
 enter   domainname      name:S                       | set the NIS domain name
+enter   network-make    slot:F                       | have a network namespace made meanwhile
+enter   network-join    slot:F                       | enter the network namespace that was made
 enter   loopback                                     | bring lo up
 enter   rlimit          resource:I soft:I hard:I     | set a resource limit
 enter   umask           mode:Io                      | set the file mode mask

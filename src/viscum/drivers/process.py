@@ -9,7 +9,17 @@ from __future__ import annotations
 from ..errors import HostError, SpecError
 from ..frozen import Frozen
 from ..guard import capabilities
-from ..plan import NONE, SLOTS, Plan, nul_ended, op
+from ..plan import (
+    FIRST_SLOT,
+    LIFE_SLOT,
+    NETWORK_SLOT,
+    NONE,
+    SLOTS,
+    TARGET_SLOT,
+    Plan,
+    nul_ended,
+    op,
+)
 from ..resources.limits import PREFIX, Groups, compile_groups
 from ..resources.usage import usage_files
 from ..spec import DEFAULT_PATH
@@ -39,10 +49,7 @@ BASE_ID = 0x2000_0000
 """The unprivileged ids that root's machines are mapped to; the range that systemd.resource
 reserves for containers holds it."""
 
-FIRST_SLOT = 8
 PASTA_CLOSED = "--no-map-gw -t none -u none -T none -U none".split()
-TARGET_SLOT = 3
-LIFE_SLOT = 4
 LIFE_NUMBER = 3
 RLIMITS = (
     "cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice rtprio "
@@ -163,6 +170,7 @@ def compile_exec(
         parts.load.append(op("cgroup-root", group, into))
     terminal = _prepare_terminal(spec, slots, parts)
     flags = _namespace_flags(spec, ids) | (CLONE_NEWCGROUP if folders or into else 0)
+    flags |= CLONE_NEWNET if spec.network == "none" else 0
     parts.enter.append(op("join", TARGET_SLOT, flags))
     if ids.namespace:
         parts.enter.append(op("become", 0, 0))
@@ -229,7 +237,7 @@ def _namespace_flags(spec: Spec, ids: Ids) -> int:
     flags |= CLONE_NEWPID if spec.pid == "private" else 0
     flags |= CLONE_NEWIPC if spec.ipc == "private" else 0
     flags |= CLONE_NEWUTS if spec.uts == "private" else 0
-    return flags | (0 if spec.network == "host" else CLONE_NEWNET)
+    return flags | (CLONE_NEWNET if spec.network == "private" else 0)
 
 
 def _prepare_terminal(spec: Spec, slots: Slots, parts: Sections) -> tuple[int, int]:
@@ -263,6 +271,8 @@ def _namespaces(
         parts.enter.append(op("unshare", CLONE_NEWCGROUP))
     if ids.namespace:
         parts.enter.append(op("become", 0, 0))
+    if spec.network == "none":
+        parts.enter.append(op("network-make", NETWORK_SLOT))
     parts.enter.append(op("propagation", MS_REC_PRIVATE))
 
 
@@ -294,7 +304,7 @@ def _identity(spec: Spec, host: Host, parts: Sections, terminal: tuple[int, int]
     enter = parts.enter
     if spec.uts == "private":
         enter.append(op("hostname", spec.hostname or "viscum"))
-    if spec.network != "host":
+    if spec.network == "private":
         enter.append(op("loopback"))
     for limit in spec.rlimits:
         if limit.name not in RLIMITS:

@@ -14,7 +14,7 @@ import stat
 from ..errors import HostError, SpecError
 from ..guard.paths import READ_ONLY
 from ..host import mount_points, submounts
-from ..plan import NONE, nul_ended, op
+from ..plan import NETWORK_SLOT, NONE, nul_ended, op
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -342,6 +342,8 @@ class RootBuilder:
         if self.spec.network == "host" and self.ids.namespace:
             self._host_tree("/sys", "sys", RDONLY)
         else:
+            if self.spec.network == "none":
+                self._enter("network-join", NETWORK_SLOT)  # sysfs shows the links of its mounter
             self._file_system("sysfs", "sys", (), guarded | RDONLY)
             self._control_groups(groups, guarded | RDONLY)
         self._devices()
