@@ -88,16 +88,19 @@ async def run_async(
 
 
 async def _follow(machine: Machine, data: bytes, timeout: float | None, limit: int) -> Result:  # noqa: ASYNC109
-    feeding = asyncio.ensure_future(_feed(machine.stdin, data))
-    reading = asyncio.gather(_read(machine.stdout, limit), _read(machine.stderr, limit))
+    streams = asyncio.gather(
+        _read(machine.stdout, limit), _read(machine.stderr, limit), _feed(machine.stdin, data)
+    )
     timed_out = False
     try:
-        await asyncio.wait_for(_ended(machine), timeout)
-    except TimeoutError:
-        timed_out = True
-        machine.kill()
-        await _ended(machine)
+        try:
+            await asyncio.wait_for(_ended(machine), timeout)
+        except TimeoutError:
+            timed_out = True
+            machine.kill()
+            await _ended(machine)
+        (stdout, cut_out), (stderr, cut_err), _ = await streams
     finally:
-        feeding.cancel()
-    (stdout, cut_out), (stderr, cut_err) = await reading
+        streams.cancel()
+        await asyncio.gather(streams, return_exceptions=True)
     return machine.result(stdout, stderr, timed_out=timed_out, truncated=cut_out or cut_err)

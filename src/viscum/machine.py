@@ -9,7 +9,7 @@ from _thread import allocate_lock
 
 from . import launching, native
 from .errors import HostError, MachineError, TimeoutExpired
-from .process import DEVNULL, PIPE, Process, Streams, open_end
+from .process import DEVNULL, PIPE, Process, Streams, close_quietly, open_end
 from .request import make_limits, make_spec
 from .resources.limits import settings_v1, settings_v2, write_all_or_none, write_text
 from .resources.usage import Usage, oom_kills, usage_from
@@ -102,6 +102,8 @@ class Machine:
                 self._end(core)
             core.release(self._kill_slot())
             os.close(life)
+            for stream in (self.stdin, self.stdout, self.stderr):
+                close_quietly(stream)
 
     def _end(self, core: native.CoreMachine) -> None:
         """Kill everything. The first process cannot finish dying before the commands that were

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .machine import Machine
 
-__all__ = ["DEVNULL", "PIPE", "STDOUT", "Process", "Streams", "open_end"]
+__all__ = ["DEVNULL", "PIPE", "STDOUT", "Process", "Streams", "close_quietly", "open_end"]
 
 PIPE, STDOUT, DEVNULL = -1, -2, -3
 """Streams, by the numbers of `subprocess`."""
@@ -81,6 +81,15 @@ class Streams:
 def open_end(fd: int, mode: str) -> IO[bytes] | None:
     """Return our end of a pipe as a file, None where there is no pipe."""
     return None if fd < 0 else os.fdopen(fd, mode, 0 if mode == "wb" else -1)
+
+
+def close_quietly(stream: IO[bytes] | None) -> None:
+    """Close our end of a pipe; that nobody reads it any more is no error."""
+    if stream is not None:
+        try:
+            stream.close()
+        except OSError:
+            return
 
 
 class Process:
@@ -188,11 +197,7 @@ class Process:
         self._core.release(native.NO_SLOT)
         self._machine.forget(self._core)
         for stream in (self.stdin, self.stdout, self.stderr):
-            if stream is not None:
-                try:
-                    stream.close()
-                except OSError:
-                    continue
+            close_quietly(stream)
 
     def _result(self, stdout: bytes, stderr: bytes, *, timed_out: bool, truncated: bool) -> Result:
         stat = self._poll(FOREVER_NS) or (0, 0, 0, 0, 0, 0, 0)
