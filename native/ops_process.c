@@ -90,24 +90,35 @@ int vs_op_loopback(struct vs_child *c, const struct vs_op *op, struct vs_fault *
     return ret;
 }
 
-/* A network namespace costs as much as the rest of a machine: it is made by a process of its own,
- * on another CPU, while the child mounts. It owns it in the child's user namespace. */
-static void make_network(void *argument) {
-    struct vs_child *c = argument;
-    struct vs_fault *fault = &c->maker_fault;
+/* Leave for a network namespace with lo up; returns a descriptor of it. */
+static long new_network(struct vs_fault *fault) {
     long ret = CALL(fault, SYS_unshare, CLONE_NEWNET);
     long fd = ret < 0 ? ret : CALL(fault, SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0) ret = raise_loopback((int)fd, fault);
-    if (fd >= 0 && ret >= 0) ret = CALL(fault, SYS_ioctl, fd, SIOCGSKNS);
-    if (ret >= 0) c->slots[c->maker_slot] = (int)ret;
-    if (fd >= 0) SYS(SYS_close, fd);
+    if (fd < 0) return fd;
+    ret = raise_loopback((int)fd, fault);
+    if (ret >= 0) ret = CALL(fault, SYS_ioctl, fd, SIOCGSKNS);
+    SYS(SYS_close, fd);
+    return ret;
+}
+
+static void make_network(void *argument) {
+    struct vs_child *c = argument;
+    c->slots[c->maker_slot] = (int)new_network(&c->maker_fault);
     for (;;) SYS(SYS_exit, 0);
 }
 
+/* A network namespace costs as much as the rest of a machine: it is made by a process of its own,
+ * on another CPU, while the child mounts. It is owned by the child's user namespace. Where the
+ * machine's limit of processes leaves no room for the maker, the child makes it itself. */
 int vs_op_network_make(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
     c->maker_slot = (uint32_t)op->arg[0];
     c->maker_fault = (struct vs_fault){0};
-    return vs_start_maker(c, make_network, fault);
+    int ret = vs_start_maker(c, make_network, fault);
+    if (ret != -EAGAIN) return ret;
+    *fault = (struct vs_fault){0};
+    long fd = new_network(fault);
+    c->slots[c->maker_slot] = (int)fd;
+    return fd < 0 ? (int)fd : 0;
 }
 
 int vs_op_network_join(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {

@@ -108,13 +108,12 @@ int vs_start_maker(struct vs_child *c, void (*entry)(void *), struct vs_fault *f
         .stack_size = STACK,
     };
     long pid = clone_onto(&args, entry, c);
+    if (pid > 0) c->maker = (int32_t)pid;
     if (pid < 0) {
         fault->nr = SYS_clone3;
         fault->err = (int32_t)-pid;
-        return (int)pid;
     }
-    c->maker = (int32_t)pid;
-    return 0;
+    return (int)pid;
 }
 
 void vs_await_maker(struct vs_child *c) {
@@ -310,7 +309,8 @@ static int settle(struct vs_machine *m, struct vs_child *c, struct vs_report *re
         SYS(SYS_pidfd_send_signal, m->pidfd, SIGKILL, 0, 0);
         vs_reap(m->pidfd, 0, &ignored);
     }
-    if (report->fault.err) return -report->fault.err;
+    if (report->fault.err && (!c->report.fault.err || c->report.fault.err == ECANCELED))
+        return -report->fault.err; /* adopting failed, and the child gave up for it */
     if (!c->report.fault.err) c->report.fault.err = ECANCELED; /* killed from outside */
     *report = c->report;
     return -report->fault.err;

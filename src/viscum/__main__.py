@@ -67,9 +67,11 @@ def leave(key: int = -1, plan: str = "") -> None:
     code = main()
     try:
         sys.stdout.flush()
-        sys.stderr.flush()
-    except (OSError, ValueError):
+    except BrokenPipeError:
         code = code or 141
+    except (OSError, ValueError) as error:
+        print(f"viscum: cannot write to stdout: {error}", file=sys.stderr)
+        code = code or 125
     os._exit(code)
 
 

@@ -73,17 +73,21 @@ class Machine:
                 raise MachineError("the machine was started before", hint="make a new Machine")
             made = launching.ready(self.spec)
             streams = Streams(*self._stdio, made.compiled.owner)
-            watched, self._life = native.pipe()
+            watched = -1
             try:
+                watched, self._life = native.pipe()
                 self.id = launching.new_id()
                 plan, loaded = made.compiled.plan, made.loaded
                 self._core = native.launch(plan, loaded, self.id, streams.theirs, life=watched)
             except BaseException:
                 streams.close()
-                os.close(self._life)
+                if self._life >= 0:
+                    os.close(self._life)
+                    self._life = -1
                 raise
             finally:
-                os.close(watched)
+                if watched >= 0:
+                    os.close(watched)
             self._made = made
             streams.hand_over()
             self.stdin = open_end(streams.ours_in, "wb")
@@ -115,6 +119,11 @@ class Machine:
             core.signal(signals.SIGKILL)
         for command in self._commands:
             command.wait(FOREVER_NS)
+
+    def thaw(self) -> None:
+        """Let a paused machine go on, where pausing keeps SIGKILL from what is paused (v1)."""
+        if self._frozen() and not launching.this_host().cgroups.v2:
+            self._freeze("0", "THAWED")
 
     def forget(self, command: native.CoreMachine) -> None:
         """Drop a command that was released."""

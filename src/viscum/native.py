@@ -51,8 +51,29 @@ def give_away(pipe_end: int, owner: tuple[int, int]) -> bool:
     return True
 
 
-pipe = _core.pipe
-open_null = _core.open_null
+def pipe() -> tuple[int, int]:
+    """Return read and write end of a pipe, neither at 0, 1 or 2; raises LaunchError."""
+    try:
+        return _core.pipe()
+    except OSError as error:
+        raise _no_stream(error) from None
+
+
+def open_null() -> int:
+    """Open /dev/null, not at 0, 1 or 2; raises LaunchError."""
+    try:
+        return _core.open_null()
+    except OSError as error:
+        raise _no_stream(error) from None
+
+
+def _no_stream(error: OSError) -> LaunchError:
+    number = error.errno or 0
+    made = LaunchError(
+        f"cannot make a stream: {os.strerror(number).lower()}", hint=_GENERAL_HINTS.get(number, "")
+    )
+    made.errno = number
+    return made
 
 
 def load(plan: Plan) -> CorePlan:
@@ -123,6 +144,8 @@ _HINTS: Mapping[tuple[str, int], str] = {
     ("expect-host", errno_names.EXDEV): "the plan is of another kernel: compile it again",
     ("expect-file", errno_names.ESTALE): "the file was replaced since compiling: compile again",
     ("attach", errno_names.ELOOP): "the root has a symbolic link there: remove it",
+    ("attach", errno_names.EROFS): "the folder has other file systems below it, and is read-only "
+    "for ordinary users' machines: choose another target",
     ("attach", errno_names.ENOTDIR): "a folder is needed there",
     ("cgroup", errno_names.ENOENT): "the group's parent is gone",
     ("cgroup-write", errno_names.EINVAL): "the kernel does not take this value",

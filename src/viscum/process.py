@@ -194,6 +194,7 @@ class Process:
 
     def close(self) -> None:
         """Kill the command if it still runs, reap it and close the streams."""
+        self._machine.thaw()
         self._core.release(native.NO_SLOT)
         self._machine.forget(self._core)
         for stream in (self.stdin, self.stdout, self.stderr):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["is_orphan", "sweep_groups"]
 
-ATTEMPTS = 100
+PATIENCE_SECONDS = 1.0
 STEP_SECONDS = 0.01
 
 
@@ -57,26 +57,41 @@ def _kill(folder: str) -> None:
                 continue
 
 
-def _remove(folder: str) -> None:
-    for _ in range(ATTEMPTS):
-        _kill(folder)
-        try:
-            os.rmdir(folder)
-        except FileNotFoundError:
-            return
-        except OSError:
-            time.sleep(STEP_SECONDS)
-        else:
-            return
+def _thaw(folder: str) -> None:
+    """Let a frozen v1 group go on: SIGKILL does not reach what is frozen there."""
+    try:
+        with open(folder + "/freezer.state", "w", encoding="ascii") as file:
+            file.write("THAWED")
+    except OSError:
+        return
+
+
+def _remove(folder: str) -> bool:
+    try:
+        os.rmdir(folder)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def sweep_groups(cgroups: Cgroups) -> list[str]:
     """Kill and remove the groups of machines whose owner is gone; return their folders."""
     folders = [*(folder for _, folder in cgroups.v1), *([cgroups.v2] if cgroups.v2 else [])]
-    left = list(_orphans(dict.fromkeys(folders)))
-    for folder in left:
-        _remove(folder)
-    return left
+    left = found = list(_orphans(dict.fromkeys(folders)))
+    end = time.monotonic() + PATIENCE_SECONDS
+    while left:
+        for folder in left:
+            _thaw(folder)
+        for folder in left:
+            _kill(folder)
+        left = [folder for folder in left if not _remove(folder)]
+        if time.monotonic() >= end:
+            break
+        if left:
+            time.sleep(STEP_SECONDS)
+    return found
 
 
 def _orphans(folders: Iterable[str]) -> Iterable[str]:

@@ -33,6 +33,8 @@ FRESH = (("tmp", 0o1777), ("run", 0o755), ("root", 0o700), ("home", 0o755), ("va
 OWNED = ("etc", "opt", "srv", "usr", "usr/local", "var")
 """Folders of the host's root that the machine's root may add to, in its writable layer."""
 
+NOT_OWNED = ("dev", "proc", "sys", "tmp", "run", "root", "home")
+
 PARKING = "/tmp"  # noqa: S108 - a mount point, nothing is written there
 """Where, in its own mount namespace, a machine attaches what has to be attached somewhere."""
 
@@ -103,7 +105,12 @@ class RootBuilder(KernelTree):
         """A folder in the upper layer takes over the owner of the one below: the machine's root
         can add to it. Never one that others may not read: that would show what is in it.
         """
-        for name in OWNED:
+        names = dict.fromkeys(OWNED)
+        for mount in self.spec.mounts:
+            parts = mount.where.strip("/").split("/")[:-1]
+            names.update(dict.fromkeys("/".join(parts[:n]) for n in range(1, len(parts) + 1)))
+        own = [name for name in names if name.partition("/")[0] not in NOT_OWNED]
+        for name in sorted(own):
             mode = _shown_mode("/" + name)
             if mode is not None:
                 self._enter("mkdir", self.scratch, f"upper/{name}", mode)
