@@ -6,6 +6,7 @@
  * each of COUNT launches, or, with several THREADS, those of all of them together. Built with
  * -DPROFILE it answers with the time of each mark in calls.h instead, launch after launch. */
 #include "sys.h"
+#include "vocabulary.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +15,7 @@
 #include <linux/futex.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>
+#include <linux/sockios.h>
 #include <linux/stat.h>
 #include <net/if.h>
 #include <poll.h>
@@ -39,24 +41,25 @@
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 
-#define SLOTS 96
 #define STACK 65536
 #define CHUNK 65536
 #define SPINS 3000
-#define MAX_MARKS 512
+#define LAST_SIGNAL 64
+#define MAX_MARKS 1024
 #define MAX_THREADS 64
 
 struct run {
-    int s[SLOTS];
+    int s[VS_SLOTS];
     int32_t running, adopted;
     int pid, pidfd, executing;
     int failed_line, failed_error;
+    int maker, maker_slot;
     char id[128], text[256], file[4096];
-    char *stack;
+    char *stack, *maker_stack;
     int64_t marks[MAX_MARKS];
 };
 
-static int kept[SLOTS], host_pidfd;
+static int kept[VS_SLOTS], host_pidfd;
 static char prefix[96];
 static atomic_ulong count_of_ids = 1;
 
@@ -162,40 +165,22 @@ static int keep_devices(unsigned uid, unsigned gid) {
     return dir;
 }
 
-#include "calls.h"
-
-static __attribute__((noreturn)) void child(struct run *r) {
-    uint64_t none = 0;
-    struct {
-        void *handler;
-        unsigned long flags;
-        void *restorer;
-        uint64_t mask;
-    } action = {0};
-    for (int number = 1; number < 32; number++)
-        if (number != SIGKILL && number != SIGSTOP)
-            IN(SYS_rt_sigaction, number, &action, 0, 8);
-    IN(SYS_rt_sigprocmask, SIG_SETMASK, &none, 0, 8);
-    MARK(ENTERED);
-    enter(r);
-    for (;;) SYS(SYS_exit, 127);
-}
-
-static long clone_child(struct clone_args *args, struct run *r) {
+/* clone3 whose child runs entry(r) on the stack given in `args`. */
+static long clone_onto(struct clone_args *args, void (*entry)(struct run *), struct run *r) {
     long ret;
 #if defined(__x86_64__)
-    register void *entry __asm__("r8") = (void *)child;
-    register struct run *argument __asm__("r9") = r;
+    register void (*r8)(struct run *) __asm__("r8") = entry;
+    register struct run *r9 __asm__("r9") = r;
     __asm__ volatile("syscall\n\ttest %%rax, %%rax\n\tjnz 1f\n\txor %%ebp, %%ebp\n\t"
                      "mov %%r9, %%rdi\n\tcall *%%r8\n\thlt\n1:"
                      : "=a"(ret)
-                     : "a"(SYS_clone3), "D"(args), "S"(sizeof *args), "r"(entry), "r"(argument)
+                     : "a"(SYS_clone3), "D"(args), "S"(sizeof *args), "r"(r8), "r"(r9)
                      : "rcx", "r11", "memory");
 #elif defined(__aarch64__)
     register long x8 __asm__("x8") = SYS_clone3;
     register long x0 __asm__("x0") = (long)args;
     register long x1 __asm__("x1") = sizeof *args;
-    register void *x2 __asm__("x2") = (void *)child;
+    register void (*x2)(struct run *) __asm__("x2") = entry;
     register struct run *x3 __asm__("x3") = r;
     __asm__ volatile("svc 0\n\tcbnz x0, 1f\n\tmov x29, #0\n\tmov x0, x3\n\tblr x2\n1:"
                      : "+r"(x0)
@@ -206,6 +191,47 @@ static long clone_child(struct clone_args *args, struct run *r) {
 #error "the bare program is written for x86_64 and aarch64"
 #endif
     return ret;
+}
+
+/* The network namespace is made by a process of its own while the child mounts. */
+static void make_network(struct run *r) {
+    struct ifreq up = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+    IN(SYS_unshare, CLONE_NEWNET);
+    int fd = (int)IN(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    IN(SYS_ioctl, fd, SIOCSIFFLAGS, &up);
+    r->s[r->maker_slot] = (int)IN(SYS_ioctl, fd, SIOCGSKNS);
+    SYS(SYS_close, fd);
+    for (;;) SYS(SYS_exit, 0);
+}
+
+static void start_maker(struct run *r, int slot) {
+    struct clone_args args = {
+        .flags = CLONE_VM | CLONE_FILES | CLONE_UNTRACED,
+        .stack = (uint64_t)(uintptr_t)r->maker_stack,
+        .stack_size = STACK,
+    };
+    r->maker_slot = slot;
+    r->maker = (int)in_call(r, clone_onto(&args, make_network, r), __LINE__);
+}
+
+#include "calls.h"
+
+static void child(struct run *r) {
+    uint64_t none = 0;
+    struct {
+        void *handler;
+        unsigned long flags;
+        void *restorer;
+        uint64_t mask;
+    } action = {0};
+    for (int fd = 0; fd < 3; fd++) IN(SYS_fcntl, fd, F_GETFD);
+    for (int number = 1; number <= LAST_SIGNAL; number++)
+        if (number != SIGKILL && number != SIGSTOP)
+            IN(SYS_rt_sigaction, number, &action, 0, 8);
+    IN(SYS_rt_sigprocmask, SIG_SETMASK, &none, 0, 8);
+    MARK(ENTERED);
+    enter(r);
+    for (;;) SYS(SYS_exit, 127);
 }
 
 static void spawn(struct run *r) {
@@ -220,7 +246,7 @@ static void spawn(struct run *r) {
     uint64_t all = ~0ull, mask;
     long dumpable = HOST(SYS_prctl, PR_GET_DUMPABLE);
     HOST(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, 8);
-    r->pid = (int)host_call(clone_child(&args, r), __LINE__);
+    r->pid = (int)host_call(clone_onto(&args, child, r), __LINE__);
     HOST(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
     MARK(CLONED);
     adopt(r);
@@ -257,6 +283,7 @@ static void follow(struct run *r, int out, int err) {
     siginfo_t info = {0};
     struct rusage used;
     HOST(SYS_waitid, P_PIDFD, r->pidfd, &info, WEXITED | __WALL, &used);
+    getrusage(RUSAGE_SELF, &used);
     if (info.si_code != CLD_EXITED || info.si_status != 0) end(0, ECHILD, "command");
 }
 
@@ -275,8 +302,10 @@ static int64_t launch(struct run *r) {
     r->s[0] = (int)HOST(SYS_openat, AT_FDCWD, "/dev/null", O_RDONLY | O_CLOEXEC);
     HOST(SYS_pipe2, out, O_CLOEXEC);
     HOST(SYS_fcntl, out[0], F_SETFL, O_NONBLOCK);
+    HOST(SYS_fchown, out[0], STREAM_UID, STREAM_GID);
     HOST(SYS_pipe2, err, O_CLOEXEC);
     HOST(SYS_fcntl, err[0], F_SETFL, O_NONBLOCK);
+    HOST(SYS_fchown, err[0], STREAM_UID, STREAM_GID);
     r->s[1] = out[1];
     r->s[2] = err[1];
     MARK(PIPED);
@@ -296,8 +325,9 @@ static int64_t launch(struct run *r) {
 
 static struct run *new_run(void) {
     struct run *r = calloc(1, sizeof *r);
-    r->stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_POPULATE, -1, 0);
+    r->stack = mmap(NULL, 2 * STACK, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    r->maker_stack = r->stack + STACK;
     return r;
 }
 

@@ -11,7 +11,9 @@ import os
 from typing import TYPE_CHECKING
 
 from bare_child import CHILD_WRITERS
-from bare_host import HOST_WRITERS, LOAD_WRITERS, Unknown, quoted, slot
+from bare_host import HOST_WRITERS, LOAD_WRITERS, Unknown, number, quoted, slot
+
+from viscum.drivers.process import BASE_ID
 from viscum.plan import NONE
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from viscum.drivers.process import Compiled
 
-__all__ = ["build", "mark_names"]
+__all__ = ["build", "mark_names", "steps"]
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NATIVE = os.path.join(os.path.dirname(HERE), "native")
@@ -71,35 +73,36 @@ def _section(compiled: Compiled, section: str) -> Iterator[str]:
 def _owned(compiled: Compiled) -> list[int]:
     """Return the slots that a launch fills in the launching process and closes at its end."""
     made = [o for o in compiled.plan.operations if o.section == "prepare"]
-    return [int(o["slot"]) for o in made if o.name != "cgroup-write"]  # type: ignore[call-overload]
+    return [number(o, "slot") for o in made if o.name != "cgroup-write"]
 
 
 def _usage(compiled: Compiled) -> Iterator[str]:
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-    for number, name in compiled.files:
-        if number != NONE:
-            yield f"    fd = (int)HOST(SYS_openat, {slot(number)}, {quoted(name.encode())}, {flags});"
+    for at, name in compiled.files:
+        if at != NONE:
+            yield f"    fd = (int)HOST(SYS_openat, {slot(at)}, {quoted(name.encode())}, {flags});"
             yield "    HOST(SYS_read, fd, r->file, sizeof r->file);"
             yield "    HOST(SYS_close, fd);"
 
 
 def write_calls(compiled: Compiled) -> str:
-    """Return the text of calls.h."""
+    """Return the text of calls.h; the streams are given to the machine's root."""
     clone = next(o for o in compiled.plan.operations if o.name == "clone")
-    flags, group = int(clone["flags"]), clone["cgroup"]  # type: ignore[call-overload]
+    flags, group = number(clone, "flags"), clone["cgroup"]
     into = f"{flags:#x}ull | 0x200000000ull" if group != NONE else f"{flags:#x}ull"
     marks = [f"    {name}," for name in FIXED_MARKS]
     lines = ["/* Written by bare.py. */", "enum {", *marks, "};"]
     lines.append(f"#define MARKS {len(FIXED_MARKS) + len(compiled.plan.operations)}")
     lines.append(f"#define CLONE_FLAGS ({into})")
     lines.append(f"#define CLONE_CGROUP {slot(group) if group != NONE else 0}")
+    lines += [f"#define STREAM_UID {BASE_ID}", f"#define STREAM_GID {BASE_ID}"]
     lines.append(REMOVE_GROUP)
     for section, head in FUNCTIONS.items():
         lines += [f"static void {head} {{", "    int fd;", "    (void)fd;"]
         lines += [] if section == "load" else ["    (void)r;"]
         lines += _section(compiled, section)
         if section == "release":
-            lines += [f"    HOST(SYS_close, {slot(number)});" for number in _owned(compiled)]
+            lines += [f"    HOST(SYS_close, {slot(at)});" for at in _owned(compiled)]
         lines.append("}\n")
     lines += ["static void usage(struct run *r) {", "    int fd;", "    (void)fd, (void)r;"]
     lines += [*_usage(compiled), "}"]
@@ -114,3 +117,27 @@ def build(lab: Lab, compiled: Compiled, name: str, *, profile: bool = False) -> 
     flags = ["-std=gnu11", "-O2", "-Wall", "-Wno-unused-function", "-I", folder, "-I", NATIVE]
     flags += ["-D_GNU_SOURCE", "-pthread", *(["-DPROFILE"] if profile else [])]
     return lab.compile(os.path.join(HERE, "bare.c"), os.path.join(folder, name), flags)
+
+
+def steps(compiled: Compiled) -> Iterator[tuple[str, int, int]]:
+    """Yield (name, mark before it, mark after it) for each step of a launch in order."""
+    mark = {name: number for number, name in enumerate(FIXED_MARKS)}
+    yield "pipes", mark["STARTED"], mark["PIPED"]
+    last = {"prepare": mark["PIPED"], "adopt": mark["CLONED"], "release": mark["READ"]}
+    last["enter"] = last["exec"] = mark["ENTERED"]
+    for index, operation in enumerate(compiled.plan.operations):
+        section, after = operation.section, len(FIXED_MARKS) + index
+        if operation.name == "clone":
+            yield operation.describe(), last["prepare"], mark["CLONED"]
+            yield "child runs, signals reset", mark["CLONED"], mark["ENTERED"]
+        elif operation.name in ("exec", "exec-slot"):
+            yield "exec", last["enter"], mark["EXECUTED"]
+            yield "command runs and ends", mark["EXECUTED"], mark["ENDED"]
+            yield "output read, reaped", mark["ENDED"], mark["REAPED"]
+            yield "usage read", mark["REAPED"], mark["READ"]
+        elif section in last:
+            yield operation.describe(), last[section], after
+            last[section] = after
+            last["enter"] = after if section == "enter" else last["enter"]
+    yield "descriptors closed", last["release"], mark["RELEASED"]
+    yield "all of it", mark["STARTED"], mark["RELEASED"]

@@ -14,11 +14,15 @@ from bare_host import (
     OPEN_TREE_CLONE,
     RECURSIVE,
     Unknown,
+    blob,
+    number,
     quoted,
     slot,
     strings,
     text,
+    word,
 )
+
 from viscum.plan import NONE
 
 if TYPE_CHECKING:
@@ -33,9 +37,12 @@ IN_ROOT, NO_MAGIC_LINKS, NO_SYMLINKS = 0x10, 0x02, 0x04
 MOVE_EMPTY_PATHS = 0x4 | 0x40
 STICKY = 0o7000
 STREAMS = 3
+MOST_CAPABILITIES = 63
 
 
-def _below(directory: object, path: object, flags: int, *, mode: int = 0, links: bool = True) -> str:
+def _below(
+    directory: object, path: object, flags: int, *, mode: int = 0, links: bool = True
+) -> str:
     """Return an openat2 call below a slot, as native/ops_file.c makes it."""
     resolve = IN_ROOT | NO_MAGIC_LINKS | (0 if links else NO_SYMLINKS)
     how = f".flags = {flags | O_CLOEXEC}, .mode = {mode}, .resolve = {resolve}"
@@ -65,8 +72,8 @@ def _call(form: str) -> Callable[[Operation], list[str]]:
     return write
 
 
-def _options(blob: object) -> list[str]:
-    pairs = iter(strings(blob))
+def _options(o: Operation) -> list[str]:
+    pairs = iter(strings(o, "options"))
     lines = []
     for key, value in zip(pairs, pairs, strict=True):
         kind = "STRING" if value else "FLAG"
@@ -76,9 +83,10 @@ def _options(blob: object) -> list[str]:
 
 
 def _create(o: Operation) -> list[str]:
+    made, attributes = slot(o["slot"]), number(o, "attributes")
     return [
         "IN(SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, 0, 0, 0);",
-        f"{slot(o['slot'])} = (int)IN(SYS_fsmount, fd, FSMOUNT_CLOEXEC, {o['attributes']});",
+        f"{made} = (int)IN(SYS_fsmount, fd, FSMOUNT_CLOEXEC, {attributes});",
         "IN(SYS_close, fd);",
     ]
 
@@ -90,16 +98,15 @@ def _open_context(kind: str) -> str:
 def _fsmount(o: Operation) -> list[str]:
     source = [f'IN(SYS_fsconfig, fd, FSCONFIG_SET_STRING, "source", {text(o["source"])}, 0);']
     lines = [_open_context(text(o["type"])), *(source if o["source"] else [])]
-    return lines + _options(o["options"]) + _create(o)
+    return lines + _options(o) + _create(o)
 
 
 def _overlay(o: Operation) -> list[str]:
     lower = o["lower"]
-    assert isinstance(lower, tuple)
-    if len(lower) != 1:
+    if not isinstance(lower, tuple) or len(lower) != 1:
         raise Unknown("an overlay of several layers")
     folders = [("lowerdir", lower[0], "")]
-    folders += [(key + "dir", o["scratch"], "/" + str(o[key])) for key in ("upper", "work")]
+    folders += [(key + "dir", number(o, "scratch"), "/" + str(o[key])) for key in ("upper", "work")]
     return [
         _open_context('"overlay"'),
         *(
@@ -107,7 +114,7 @@ def _overlay(o: Operation) -> list[str]:
             f"fd_path(r, {slot(where)}, {quoted(tail.encode())}), 0);"
             for key, where, tail in folders
         ),
-        *_options(o["options"]),
+        *_options(o),
         *_create(o),
     ]
 
@@ -132,7 +139,7 @@ def _clone_tree(o: Operation) -> list[str]:
 
 def _attach(o: Operation) -> list[str]:
     flags = O_PATH | (O_DIRECTORY if o["dir"] == NONE else 0)
-    links = not int(o["create"]) & NO_LINKS  # type: ignore[call-overload]
+    links = not number(o, "create") & NO_LINKS
     return [
         f"fd = {_lookup(o['dir'], o['target'], flags, links=links)};",
         f'IN(SYS_move_mount, {slot(o["slot"])}, "", fd, "", {MOVE_EMPTY_PATHS});',
@@ -141,24 +148,38 @@ def _attach(o: Operation) -> list[str]:
 
 
 def _mkdir(o: Operation) -> list[str]:
-    mode = int(o["mode"])  # type: ignore[call-overload]
+    mode = number(o, "mode")
     lines = [f"IN(SYS_mkdirat, {slot(o['dir'])}, {text(o['path'])}, {mode & 0o777});"]
     if mode & STICKY:
         lines.append(f"IN(SYS_fchmodat, {slot(o['dir'])}, {text(o['path'])}, {mode});")
     return lines
 
 
+def _opaque(o: Operation) -> list[str]:
+    return [
+        *_mkdir(o),
+        f"IN(SYS_fchdir, {slot(o['dir'])});",
+        f'IN(SYS_lsetxattr, {text(o["path"])}, "user.overlay.opaque", "y", 1, 0);',
+    ]
+
+
+def _network_join(o: Operation) -> list[str]:
+    return [
+        "IN(SYS_wait4, r->maker, 0, __WALL, 0);",
+        f"IN(SYS_setns, {slot(o['slot'])}, CLONE_NEWNET);",
+    ]
+
+
 def _file(o: Operation) -> list[str]:
-    data = o["data"]
-    assert isinstance(data, bytes)
+    data = blob(o, "data")
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-    opened = _below(o["dir"], o["path"], flags, mode=int(o["mode"]), links=False)  # type: ignore[call-overload]
+    opened = _below(o["dir"], o["path"], flags, mode=number(o, "mode"), links=False)
     write = [f"IN(SYS_write, fd, {quoted(data)}, {len(data)});"] if data else []
     return [f"fd = {opened};", *write, "IN(SYS_close, fd);"]
 
 
 def _write(o: Operation) -> list[str]:
-    data = str(o["data"]).encode()
+    data = word(o, "data").encode()
     return [
         f"fd = {_lookup(o['dir'], o['path'], os.O_WRONLY)};",
         f"IN(SYS_write, fd, {quoted(data)}, {len(data)});",
@@ -185,7 +206,7 @@ def _pivot(o: Operation) -> list[str]:
 
 
 def _set_ids(o: Operation) -> list[str]:
-    uid, gid = o["uid"], o["gid"]
+    uid, gid = number(o, "uid"), number(o, "gid")
     return [f"IN(SYS_setresgid, {gid}, {gid}, {gid});", f"IN(SYS_setresuid, {uid}, {uid}, {uid});"]
 
 
@@ -193,12 +214,25 @@ def _become(o: Operation) -> list[str]:
     return ["SYS(SYS_setgroups, 0, 0);", *_set_ids(o)]
 
 
+CAPABILITY_HEAD = "(&(struct __user_cap_header_struct){_LINUX_CAPABILITY_VERSION_3, 0})"
+CAPABILITY_SETS = "struct __user_cap_data_struct sets[2];"
+
+
 def _user(o: Operation) -> list[str]:
-    return (["IN(SYS_prctl, PR_SET_KEEPCAPS, 1);"] if o["keep"] else []) + _set_ids(o)
+    if not number(o, "keep"):
+        return _set_ids(o)
+    return [
+        "IN(SYS_prctl, PR_SET_KEEPCAPS, 1);",
+        *_set_ids(o),
+        CAPABILITY_SETS,
+        f"IN(SYS_capget, {CAPABILITY_HEAD}, sets);",
+        "for (int i = 0; i < 2; i++) sets[i].effective = sets[i].permitted;",
+        f"IN(SYS_capset, {CAPABILITY_HEAD}, sets);",
+    ]
 
 
 def _groups(o: Operation) -> list[str]:
-    ids = str(o["list"]).split()
+    ids = word(o, "list").split()
     listed = f"(const uint32_t[]){{{', '.join(ids)}}}" if ids else "0"
     return [f"IN(SYS_setgroups, {len(ids)}, {listed});"]
 
@@ -209,59 +243,54 @@ def _last_capability() -> int:
 
 
 def _capabilities(o: Operation) -> list[str]:
-    keep, effective, inheritable = (int(value) for value in o.values[:3])  # type: ignore[arg-type]
-    lines = []
-    if keep != (1 << 64) - 1:
-        last = _last_capability()
-        for number in range(last + 1):
-            if not keep >> number & 1:
-                lines.append(f"IN(SYS_prctl, PR_CAPBSET_DROP, {number});")
-        if last < 63:  # the core asks until the kernel knows no more
-            lines.append(f"SYS(SYS_prctl, PR_CAPBSET_DROP, {last + 1});")
-    halves = [(number >> 32 * i) & 0xFFFFFFFF for i in (0, 1) for number in (effective, inheritable)]
-    sets = [f"{{{e}u, {e}u, {i}u}}" for e, i in (halves[:2], halves[2:])]
-    lines.append(
-        "IN(SYS_capset, (&(struct __user_cap_header_struct){_LINUX_CAPABILITY_VERSION_3, 0}), "
-        f"((struct __user_cap_data_struct[]){{{', '.join(sets)}}}));"
-    )
-    if o["ambient"]:
-        raise Unknown("ambient capabilities")
-    return lines
+    keep, last = number(o, "bounding"), _last_capability()
+    dropped = [bit for bit in range(last + 1) if not keep >> bit & 1]
+    lines = [f"IN(SYS_prctl, PR_CAPBSET_DROP, {bit});" for bit in dropped]
+    if last < MOST_CAPABILITIES:  # the core asks until the kernel knows no more
+        lines.append(f"SYS(SYS_prctl, PR_CAPBSET_DROP, {last + 1});")
+    return [
+        *lines,
+        CAPABILITY_SETS,
+        f"IN(SYS_capget, {CAPABILITY_HEAD}, sets);",
+        "sets[0].inheritable = sets[1].inheritable = 0;",
+        f"IN(SYS_capset, {CAPABILITY_HEAD}, sets);",
+    ]
 
 
 def _parent_death(o: Operation) -> list[str]:
+    parent = "(&(struct pollfd){.fd = host_pidfd, .events = POLLIN})"
     return [
-        f"IN(SYS_prctl, PR_SET_PDEATHSIG, {o['signal']});",
-        "SYS(SYS_ppoll, (&(struct pollfd){.fd = host_pidfd, .events = POLLIN}), 1, "
-        "(&(struct timespec){0, 0}), 0, 8);",
+        f"IN(SYS_prctl, PR_SET_PDEATHSIG, {number(o, 'signal')});",
+        f"SYS(SYS_ppoll, {parent}, 1, (&(struct timespec){{0, 0}}), 0, 8);",
     ]
 
 
 def _loopback(_: Operation) -> list[str]:
+    lo = '(&(struct ifreq){.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING})'
     return [
         "fd = (int)IN(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);",
-        'IN(SYS_ioctl, fd, SIOCSIFFLAGS, (&(struct ifreq){.ifr_name = "lo", '
-        ".ifr_flags = IFF_UP | IFF_RUNNING}));",
+        f"IN(SYS_ioctl, fd, SIOCSIFFLAGS, {lo});",
         "IN(SYS_close, fd);",
     ]
 
 
 def _landlock(o: Operation) -> list[str]:
+    rules = f"((uint64_t[]){{0, 0, {number(o, 'scoped')}}})"
     return [
-        f"fd = (int)IN(SYS_landlock_create_ruleset, ((uint64_t[]){{0, 0, {o['scoped']}}}), 24, 0);",
+        f"fd = (int)IN(SYS_landlock_create_ruleset, {rules}, 24, 0);",
         "IN(SYS_landlock_restrict_self, fd, 0);",
         "IN(SYS_close, fd);",
     ]
 
 
 def _seccomp(o: Operation) -> list[str]:
-    program = o["program"]
-    assert isinstance(program, bytes)
-    data = ", ".join(map(str, program))
+    program = blob(o, "program")
+    data, length = ", ".join(map(str, program)), len(program) // 8
+    kind = "struct { unsigned short len; const void *filter; }"
     return [
         f"static const unsigned char filter[] __attribute__((aligned(8))) = {{{data}}};",
-        f"struct {{ unsigned short len; const void *filter; }} program = {{{len(program) // 8}, filter}};",
-        f"IN(SYS_seccomp, SECCOMP_SET_MODE_FILTER, {o['flags']}, &program);",
+        f"{kind} program = {{{length}, filter}};",
+        f"IN(SYS_seccomp, SECCOMP_SET_MODE_FILTER, {number(o, 'flags')}, &program);",
     ]
 
 
@@ -270,11 +299,11 @@ def _vector(name: str, words: list[bytes]) -> str:
 
 
 def _exec(o: Operation) -> list[str]:
-    if "/" not in str(o["file"]):
+    if "/" not in word(o, "file"):
         raise Unknown("a command that is searched for")
     return [
-        _vector("argv", strings(o["arguments"])),
-        _vector("envp", strings(o["environment"])),
+        _vector("argv", strings(o, "arguments")),
+        _vector("envp", strings(o, "environment")),
         "r->executing = 1;",
         f"IN(SYS_execve, {text(o['file'])}, argv, envp);",
     ]
@@ -294,12 +323,16 @@ CHILD_WRITERS: dict[str, Callable[[Operation], list[str]]] = {
     "clone-tree": _clone_tree,
     "attach": _attach,
     "mkdir": _mkdir,
+    "opaque": _opaque,
+    "symlink": _call("SYS_symlinkat, {target}, r->s[{dir}], {path}"),
+    "network-make": lambda o: [f"start_maker(r, {number(o, 'slot')});"],
+    "network-join": _network_join,
     "file": _file,
     "write": _write,
     "seal": _seal,
     "pivot": _pivot,
     "hostname": lambda o: [
-        f"IN(SYS_sethostname, {text(o['name'])}, {len(str(o['name']).encode())});"
+        f"IN(SYS_sethostname, {text(o['name'])}, {len(word(o, 'name').encode())});"
     ],
     "loopback": _loopback,
     "umask": _call("SYS_umask, {mode}"),

@@ -20,7 +20,7 @@ IDMAP = 0x100000
 ATTR = "struct mount_attr"
 
 
-class Unknown(Exception):  # noqa: N818 - what it is about
+class Unknown(Exception):
     """A plan has an operation that bare.py cannot write."""
 
 
@@ -48,10 +48,33 @@ def kept(number: object) -> str:
     return f"kept[{number}]"
 
 
-def strings(blob: object) -> list[bytes]:
-    """Return the parts of a list of a plan."""
-    assert isinstance(blob, bytes)
-    return blob.split(b"\0")[:-1]
+def number(o: Operation, name: str) -> int:
+    """Return an argument that is an integer or a slot."""
+    value = o[name]
+    if not isinstance(value, int):
+        raise Unknown(f"{o.describe()}: {name} is no number")
+    return value
+
+
+def word(o: Operation, name: str) -> str:
+    """Return an argument that is a string."""
+    value = o[name]
+    if not isinstance(value, str):
+        raise Unknown(f"{o.describe()}: {name} is no string")
+    return value
+
+
+def blob(o: Operation, name: str) -> bytes:
+    """Return an argument that is bytes."""
+    value = o[name]
+    if not isinstance(value, bytes):
+        raise Unknown(f"{o.describe()}: {name} is no bytes")
+    return value
+
+
+def strings(o: Operation, name: str) -> list[bytes]:
+    """Return an argument that is a list of strings."""
+    return blob(o, name).split(b"\0")[:-1]
 
 
 def _cgroup(o: Operation) -> list[str]:
@@ -67,7 +90,7 @@ _WRITE_ONLY = os.O_WRONLY | O_CLOEXEC | os.O_NOFOLLOW
 
 
 def _cgroup_write(o: Operation) -> list[str]:
-    data = str(o["data"]).encode()
+    data = word(o, "data").encode()
     return [
         f"fd = (int)HOST(SYS_openat, {slot(o['slot'])}, {text(o['file'])}, {_WRITE_ONLY});",
         f"HOST(SYS_write, fd, {quoted(data)}, {len(data)});",
@@ -83,21 +106,21 @@ def _cgroup_open(o: Operation) -> list[str]:
 def _tree(o: Operation) -> list[str]:
     deep = RECURSIVE if o["recursive"] else 0
     flags = OPEN_TREE_CLONE | O_CLOEXEC | EMPTY_PATH | deep
-    lines = [f"{slot(o['slot'])} = (int)HOST(SYS_open_tree, {slot(o['source'])}, \"\", {flags});"]
+    source, made = slot(o["source"]), slot(o["slot"])
+    lines = [f'{made} = (int)HOST(SYS_open_tree, {source}, "", {flags});']
     idmap = o["idmap"] != NONE
-    attributes = int(o["set"]) | (IDMAP if idmap else 0)  # type: ignore[call-overload]
+    attributes = number(o, "set") | (IDMAP if idmap else 0)
     if attributes or o["clear"]:
         userns = f", .userns_fd = (uint64_t){slot(o['idmap'])}" if idmap else ""
-        attr = f"(&({ATTR}){{.attr_set = {attributes}, .attr_clr = {o['clear']}{userns}}})"
+        attr = f"(&({ATTR}){{.attr_set = {attributes}, .attr_clr = {number(o, 'clear')}{userns}}})"
         lines.append(
-            f'HOST(SYS_mount_setattr, {slot(o["slot"])}, "", {EMPTY_PATH | deep}, {attr}, '
-            f"sizeof({ATTR}));"
+            f'HOST(SYS_mount_setattr, {made}, "", {EMPTY_PATH | deep}, {attr}, sizeof({ATTR}));'
         )
     return lines
 
 
 def _map(o: Operation) -> list[str]:
-    data = str(o["data"]).encode()
+    data = word(o, "data").encode()
     return [f"write_proc(r, {text(o['file'])}, {quoted(data)}, {len(data)});"]
 
 
@@ -109,7 +132,7 @@ def _cgroup_remove(o: Operation) -> list[str]:
 
 
 def _load_open(o: Operation) -> list[str]:
-    flags = int(o["flags"]) | O_PATH | O_CLOEXEC  # type: ignore[call-overload]
+    flags = number(o, "flags") | O_PATH | O_CLOEXEC
     return [f"{kept(o['slot'])} = (int)HOST(SYS_openat, AT_FDCWD, {text(o['path'])}, {flags});"]
 
 
@@ -127,7 +150,7 @@ def _load_userns(o: Operation) -> list[str]:
 
 
 def _load_devices(o: Operation) -> list[str]:
-    return [f"{kept(o['slot'])} = keep_devices({o['uid']}, {o['gid']});"]
+    return [f"{kept(o['slot'])} = keep_devices({number(o, 'uid')}, {number(o, 'gid')});"]
 
 
 LOAD_WRITERS: dict[str, Callable[[Operation], list[str]]] = {

@@ -26,7 +26,7 @@ BUILD_SECONDS = 120
 MAX_MESSAGE = 1000
 
 
-class Failed(Exception):  # noqa: N818 - what happened to a benchmark
+class Failed(Exception):
     """A benchmark could not be made to run."""
 
 

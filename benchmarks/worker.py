@@ -38,8 +38,10 @@ def _launch(job: dict[str, Any]) -> Callable[[], None]:
 
 
 def _spawn(job: dict[str, Any]) -> Callable[[], None]:
-    """Another program, through `subprocess.run`; `{fd}` is a descriptor of the file `seccomp`,
-    `{n}` a number of its own."""
+    """Another program, through `subprocess.run`.
+
+    `{fd}` is a descriptor of the file `seccomp`, `{n}` a number of its own.
+    """
     argv, filters = job["argv"], job.get("seccomp")
     fd = os.open(filters, os.O_RDONLY) if filters else -1
     passed = (fd,) if filters else ()
@@ -57,6 +59,18 @@ def _spawn(job: dict[str, Any]) -> Callable[[], None]:
             raise SystemExit(f"{words}: {done.returncode}: {done.stderr.decode()}")
 
     return once
+
+
+def _nothing(_: dict[str, Any]) -> Callable[[], None]:
+    return lambda: None
+
+
+MAKERS: dict[str, Callable[[dict[str, Any]], Callable[[], None]]] = {
+    "launch": _launch,
+    "split": _launch,
+    "spawn": _spawn,
+    "grow": _nothing,
+}
 
 
 def _repeat(once: Callable[[], None], count: int) -> list[int]:
@@ -106,23 +120,34 @@ def _split(once: Callable[[], None], count: int) -> list[int]:
     return parts
 
 
-def _grow(options: dict[str, Any], count: int) -> list[int]:
-    """Machines that all live at once: the time of each start."""
-    machines, durations = [], []
+def _starts(options: dict[str, Any], count: int) -> list[int]:
+    """Machines started and closed one after another: the time of each start."""
+    durations = []
+    for _ in range(count):
+        start = time.perf_counter_ns()
+        machine = viscum.Machine(**options).start()
+        durations.append(time.perf_counter_ns() - start)
+        machine.close()
+    return durations
+
+
+def _grow(options: dict[str, Any], edge: int, count: int) -> list[int]:
+    """The time of `edge` starts while no machine lives, then beside `count` - 1 live ones."""
+    machines: list[viscum.Machine] = []
+    _starts(options, edge)
+    durations = _starts(options, edge)
     try:
-        for _ in range(count):
-            start = time.perf_counter_ns()
+        while len(machines) < count - 1:
             machines.append(viscum.Machine(**options).start())
-            durations.append(time.perf_counter_ns() - start)
+        return durations + _starts(options, edge)
     finally:
         for machine in machines:
             machine.close()
-    return durations
 
 
 def _answer(job: dict[str, Any], once: Callable[[], None], count: int, threads: int) -> list[int]:
     if job["kind"] == "grow":
-        return _grow(job["options"], count)
+        return _grow(job["options"], job["edge"], count)
     if job["kind"] == "split":
         return _split(once, count)
     return _repeat(once, count) if threads == 1 else _together(once, count, threads)
@@ -133,8 +158,7 @@ def main() -> None:
     ballast = bytearray(config["ballast"])
     ballast[::PAGE] = b"\1" * len(ballast[::PAGE])  # every page is really there
     jobs = config["jobs"]
-    makers = {"launch": _launch, "split": _launch, "spawn": _spawn, "grow": lambda _: lambda: None}
-    actions = {name: makers[job["kind"]](job) for name, job in jobs.items()}
+    actions = {name: MAKERS[job["kind"]](job) for name, job in jobs.items()}
     for line in sys.stdin:
         name, count, threads = line.split()
         answer = _answer(jobs[name], actions[name], int(count), int(threads))

@@ -27,7 +27,7 @@ ANSWER_SECONDS = 600
 END_SECONDS = 30
 
 
-class WorkerDied(Exception):  # noqa: N818 - what happened
+class WorkerDied(Exception):
     """A measuring process ended, or does not answer."""
 
 
@@ -43,23 +43,24 @@ class Worker:
         self.process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
+        if self.process.stdin is None or self.process.stdout is None:
+            raise WorkerDied(f"{self.name} has no pipes")
+        self.requests, self.answers = self.process.stdin, self.process.stdout
         if greeting is not None:
             self._say(greeting(self.process.pid))
 
     def _say(self, line: str) -> None:
-        assert self.process.stdin is not None
         try:
-            self.process.stdin.write(line + "\n")
-            self.process.stdin.flush()
+            self.requests.write(line + "\n")
+            self.requests.flush()
         except BrokenPipeError:
             raise WorkerDied(f"{self.name} ended with {self.process.wait()}") from None
 
     def measure(self, job: str, count: int, threads: int = 1) -> list[int]:
         """Have `count` repetitions of a job done; return their nanoseconds."""
-        assert self.process.stdout is not None
         self._say(f"{job} {count} {threads}")
-        ready, _, _ = select.select([self.process.stdout], [], [], ANSWER_SECONDS)
-        line = self.process.stdout.readline() if ready else ""
+        ready, _, _ = select.select([self.answers], [], [], ANSWER_SECONDS)
+        line = self.answers.readline() if ready else ""
         if not line:
             status = "no answer" if not ready else f"ended with {self.process.wait()}"
             raise WorkerDied(f"{self.name}, {job}: {status}")
@@ -79,21 +80,23 @@ class Worker:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self.process.stdin is not None and self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
+            self.requests.close()
         try:
             self.process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self.process.stdout.close()
+        self.answers.close()
 
 
-def bare_worker(program: str) -> Callable[[], Worker]:
-    """Return what starts a bare program; its machines are named as those of this engine, so
-    that what a crash leaves is swept with them."""
-    return lambda: Worker([program], lambda pid: f"viscum-{host.owner_prefix(pid)}")
+def bare_worker(program: str, *, before: Sequence[str] = ()) -> Callable[[], Worker]:
+    """Return what starts a bare program.
+
+    Its machines are named as those of this engine, so that what a crash leaves is swept with
+    them.
+    """
+    return lambda: Worker([*before, program], lambda pid: f"viscum-{host.owner_prefix(pid)}")
 
 
 def python_worker(

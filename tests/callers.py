@@ -13,13 +13,22 @@ import sys
 import sysconfig
 import tempfile
 
+import pytest
+
 import viscum
-from needs import users_with_ranges
+from needs import needs, users_with_ranges
 
 PLAIN_ID = 60123
 RANGED_ID = 60124
 FIRST_SUBORDINATE = 700000
 TIMEOUT = 60
+
+KINDS = (
+    pytest.param("root", marks=needs("root")),
+    pytest.param("subids", marks=needs("subuid", "userns", "namespace-tools")),
+    pytest.param("one-id", marks=needs("one-id", "userns", "namespace-tools")),
+)
+ROOTLESS = KINDS[1:]
 
 RUNNER = """
 import pickle, sys, viscum

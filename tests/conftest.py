@@ -52,21 +52,13 @@ def folder() -> Iterator[pathlib.Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
-KINDS = (
-    pytest.param("root", marks=needs.needs("root")),
-    pytest.param("subids", marks=needs.needs("subuid", "userns", "namespace-tools")),
-    pytest.param("one-id", marks=needs.needs("one-id", "userns", "namespace-tools")),
-)
-ROOTLESS = KINDS[1:]
-
-
-@pytest.fixture(params=KINDS, scope="session")
+@pytest.fixture(params=callers.KINDS, scope="session")
 def caller(request: pytest.FixtureRequest) -> callers.Caller:
     """Each kind of user in turn."""
     return callers.make_caller(request.param)
 
 
-@pytest.fixture(params=ROOTLESS, scope="session")
+@pytest.fixture(params=callers.ROOTLESS, scope="session")
 def user(request: pytest.FixtureRequest) -> callers.Caller:
     """Each kind of ordinary user in turn."""
     return callers.make_caller(request.param)

@@ -138,6 +138,13 @@ def _landlock() -> str:
     return "" if host.probe().landlock_scopes else "Landlock is older than ABI 6"
 
 
+def _tun_for_users() -> str:
+    try:
+        return "" if os.stat("/dev/net/tun").st_mode & 0o6 == 0o6 else "/dev/net/tun is root's"
+    except OSError:
+        return "no /dev/net/tun"
+
+
 def _x86_64() -> str:
     return "" if platform.machine() == "x86_64" else f"this is {platform.machine()}"
 
@@ -161,6 +168,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "freezer": _freezer,
     "landlock": _landlock,
     "pasta": _program("pasta"),
+    "tun-for-users": _tun_for_users,
     "compiler": _program("gcc"),
     "namespace-tools": _program("unshare", "setpriv", "mount", "prlimit"),
     "python": _python,

@@ -264,16 +264,17 @@ def _namespaces(
         parts.adopt.append(op("map", "/gid_map", ids.gid_map))
     if spec.network == "private":
         _way_out(host, groups, slots, parts)
-    if parts.adopt:
-        parts.enter.append(op("await"))
+    # What needs no ids is done while the parent writes their maps.
+    if spec.network == "none":
+        parts.enter.append(op("network-make", NETWORK_SLOT))
     parts.enter += groups.enter
     if groups.slots:
         parts.enter.append(op("unshare", CLONE_NEWCGROUP))
+    parts.enter.append(op("propagation", MS_REC_PRIVATE))
+    if parts.adopt:
+        parts.enter.append(op("await"))
     if ids.namespace:
         parts.enter.append(op("become", 0, 0))
-    if spec.network == "none":
-        parts.enter.append(op("network-make", NETWORK_SLOT))
-    parts.enter.append(op("propagation", MS_REC_PRIVATE))
 
 
 def _way_out(host: Host, groups: Groups, slots: Slots, parts: Sections) -> None:

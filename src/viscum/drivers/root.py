@@ -61,7 +61,8 @@ class RootBuilder(KernelTree):
         if self.kept_dev == NONE:
             self._enter("seal", self.root, "dev", RDONLY, 0)
         if self.spec.read_only:
-            self._enter("seal", self.root, "", RDONLY, 0)
+            for path in ("", *self.patches):
+                self._enter("seal", self.root, path, RDONLY, 0)
         self._enter("pivot", self.root)
 
     # The layers.
@@ -94,12 +95,10 @@ class RootBuilder(KernelTree):
         if self.spec.rootfs is None and not hides:
             self._fresh_folders()
 
-    def _make_overlay(
-        self, slot: int, lower: int, upper: str, work: str, attributes: int = 0
-    ) -> None:
+    def _make_overlay(self, slot: int, lower: int, upper: str, work: str) -> None:
         options = nul_ended(["userxattr", ""] if self.ids.namespace else [])
         layers = (lower,), self.scratch, upper, work
-        self._enter("overlay", slot, *layers, options, NODEV | attributes)
+        self._enter("overlay", slot, *layers, options, NODEV)
 
     def _own_folders(self) -> None:
         """A folder in the upper layer takes over the owner of the one below: the machine's root
@@ -190,8 +189,9 @@ class RootBuilder(KernelTree):
             if name == "etc":
                 self._etc_files(upper)
             self._enter("lookup", lower, NONE, path, os.O_PATH | O_DIRECTORY)
-            self._make_overlay(layer, lower, upper, work, RDONLY if self.spec.read_only else 0)
+            self._make_overlay(layer, lower, upper, work)
         self._enter("attach", layer, self.root, name, NO_LINKS)
+        self.patches.append(name)
 
     # What comes from the host.
 

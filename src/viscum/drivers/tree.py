@@ -39,7 +39,7 @@ class MountTree:
     """Adds the operations of a machine's mount tree to `parts`.
 
     `scratch` is the slot of the file system that everything the machine writes lives on, `root`
-    the slot of its new root.
+    the slot of its new root, `patches` what is mounted there folder by folder.
     """
 
     def __init__(self, spec: Spec, host: Host, ids: Ids, slots: Slots, parts: Sections) -> None:
@@ -51,6 +51,7 @@ class MountTree:
         self.scratch = slots()
         self.root = slots()
         self.idmap = NONE
+        self.patches: list[str] = []
         below_dev = any(mount.where.startswith("/dev/") for mount in spec.mounts)
         self.kept_dev = slots() if host.prepares_devices and not below_dev else NONE
 

@@ -1,0 +1,125 @@
+"""Launches against other tools (rows 4-6)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from typing import TYPE_CHECKING
+
+import peers
+from lab import Failed
+from measure import Figure, at_least, at_most, compare, interleave
+from workers import python_worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from lab import Lab
+    from measure import Effort, Rounds
+
+__all__ = ["command_rows", "peer_rows", "plan_rows", "script_path"]
+
+LEAST_FASTER = {"bwrap": 4.0, "crun": 10.0, "runc": 20.0}
+LEAST_FASTER_PLAN = {"crun": 3.0, "runc": 8.0}
+BATCHES = {"bwrap": 8, "crun": 4, "runc": 2, "systemd-nspawn": 1}
+OWN_BATCH = 10
+DEAR = 3
+
+
+def _installed(lab: Lab) -> tuple[dict[str, dict[str, object]], dict[str, str]]:
+    """Return the jobs of the peers that work here, and why the others do not."""
+    working, missing = {}, {}
+    for name, job in peers.jobs(lab).items():
+        trouble = peers.trouble(job)
+        if trouble:
+            missing[name] = trouble.splitlines()[-1]
+        else:
+            working[name] = job
+    for name in peers.DIFFERENCES:
+        if name not in working and name not in missing:
+            missing[name] = "not installed"
+    return working, missing
+
+
+def _against(
+    lab: Lab, effort: Effort, own: Mapping[str, Mapping[str, object]], names: Sequence[str]
+) -> tuple[Rounds, dict[str, str]]:
+    """Measure our jobs and those of the peers in interleaved rounds.
+
+    The peers run from the same Python program, in a mount namespace of its own where they need
+    one; ours in the host's.
+    """
+    working, missing = _installed(lab)
+    working = {name: job for name, job in working.items() if name in names}
+    ours = lab.start(python_worker(own))
+    theirs = lab.start(python_worker(working, before=peers.detached()))
+    sides = {name: (ours.side(name), OWN_BATCH) for name in own}
+    sides |= {name: (theirs.side(name), BATCHES[name]) for name in working}
+    return interleave(sides, effort.part(DEAR)), missing
+
+
+def script_path(name: str) -> str:
+    """Return the path of one of our programs, beside this interpreter or on the PATH."""
+    beside = os.path.join(sysconfig.get_path("scripts"), name)
+    found = beside if os.access(beside, os.X_OK) else shutil.which(name)
+    if not found:
+        raise Failed(f"{name} is not installed beside {sys.executable}")
+    return found
+
+
+def _flags(lab: Lab) -> list[str]:
+    flags = ["--memory", str(peers.MEMORY), "--cpus", str(peers.CPUS)]
+    return [*flags, "--pids-limit", str(peers.PIDS), "--rootfs", lab.rootfs]
+
+
+def peer_rows(lab: Lab, effort: Effort) -> Iterator[Figure]:
+    """`viscum.run` against `subprocess.run` of each peer; with limits where the peer has them."""
+    job = {"kind": "launch", "command": ["/bin/true"]}
+    own = {
+        "limited": {**job, "options": {**peers.LIMITS, "rootfs": lab.rootfs}},
+        "free": {**job, "options": {"rootfs": lab.rootfs}},
+    }
+    rounds, missing = _against(lab, effort, own, list(BATCHES))
+    for name, less in peers.DIFFERENCES.items():
+        if name in missing:
+            yield Figure("4", f"{name}: {missing[name]}", 0.0, None, 0.0)
+            continue
+        equal = "limited" if name in peers.LIMITING else "free"
+        target = at_least(LEAST_FASTER[name]) if name in LEAST_FASTER else None
+        what = f"{name} / viscum.run{'' if equal == 'limited' else ' without limits'}"
+        yield compare("4", what, rounds, equal, name, target, faster=True, note=less)
+        if equal == "free":
+            yield compare("4", f"{name} / viscum.run", rounds, "limited", name, faster=True)
+
+
+def plan_rows(lab: Lab, effort: Effort) -> Iterator[Figure]:
+    """`viscum-launch FILE` against the runtimes, all through `subprocess.run`."""
+    path = os.path.join(lab.base, "job.plan")
+    argv = [script_path("viscum"), "plan", *_flags(lab), "--output", path, "--", "/bin/true"]
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+    own = {"plan": {"kind": "spawn", "argv": [script_path("viscum-launch"), path]}}
+    rounds, _ = _against(lab, effort, own, list(LEAST_FASTER_PLAN))
+    for name, least in LEAST_FASTER_PLAN.items():
+        if name in rounds:
+            what = f"{name} / viscum-launch job.plan"
+            yield compare("5", what, rounds, "plan", name, at_least(least), faster=True)
+
+
+def command_rows(lab: Lab, effort: Effort) -> Iterator[Figure]:
+    """`viscum run` as a fresh process against the runtimes, and as it is typed without options."""
+    viscum = script_path("viscum")
+    commands = {
+        "equal": [viscum, "run", "--rm", *_flags(lab), "--", "/bin/true"],
+        "plain": [viscum, "run", "--rm", "--", "/bin/true"],
+        "python": [sys.executable, "-c", "pass"],
+    }
+    own = {name: {"kind": "spawn", "argv": argv} for name, argv in commands.items()}
+    rounds, _ = _against(lab, effort, own, ["crun", "runc"])
+    for job, what in (("equal", "viscum run, equal bundle"), ("plain", "viscum run --rm")):
+        for name, most in (("crun", 1.5), ("runc", 1.0)):
+            if name in rounds:
+                yield compare("6", f"{what} / {name}", rounds, job, name, at_most(most))
+    yield compare("6", "viscum run, equal bundle / python3 -c pass", rounds, "equal", "python")

@@ -1,0 +1,672 @@
+"""Faults: a launch that fails at any operation, a caller killed at any moment, a host that is full."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import pickle
+import random
+import re
+import signal
+import subprocess
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+import callers
+import leftovers
+import viscum
+import viscum.launching
+from callers import KINDS, ROOTLESS, make_caller
+from needs import needs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from callers import Caller
+
+pytestmark = needs("userns")
+
+TIMEOUT = 60
+
+# Every operation in turn. In a process of its own: what is left is easy to tell there.
+
+FAIL_EVERYWHERE = """
+import os, pickle, sys
+sys.path.insert(0, sys.argv[1])
+import leftovers, viscum
+from viscum import launching, native
+from viscum.request import make_spec
+
+kind, command, options = pickle.load(sys.stdin.buffer)
+fixed = {"tty": True} if kind == "tty" else {"lives": True, "idle": True} if kind == "kept" else {}
+spec = make_spec(command, options, **fixed)
+host = launching.this_host()
+viscum.run(["true"])
+ready = launching.load_quietly(launching.compile_machine(spec, host))
+plan = ready.compiled.plan
+null = os.open("/dev/null", os.O_RDWR)
+watched, life = os.pipe()
+
+def launch(index):
+    if kind == "run":
+        native.run(plan, ready.loaded, launching.new_id(), data=b"x", captures=True, limit=9,
+            timeout_ns=-1, kill_slot=ready.compiled.kill_slot, files=ready.compiled.files,
+            owner=ready.compiled.owner, fail_at=index)
+    else:
+        native.launch(plan, ready.loaded, launching.new_id(), (null, null, null),
+            life=watched if kind == "kept" else -1, fail_at=index).release(ready.compiled.kill_slot)
+
+launch(-1)
+before = leftovers.look()
+problems, tried = [], 0
+for index, operation in enumerate(plan.operations):
+    if operation.section in ("load", "release"):
+        continue
+    tried += 1
+    try:
+        launch(index)
+        problems.append(f"{operation.describe()}: the failure was not reported")
+    except viscum.LaunchError as error:
+        if (error.index, error.errno) != (index, 5):
+            problems.append(f"{operation.describe()}: reported as {error}")
+        if not isinstance(error, viscum.LaunchError) or "5" not in str(error.errno):
+            problems.append(str(error))
+    left = leftovers.settle(before)
+    if left:
+        problems.append(f"{operation.describe()}: left {left}")
+        before = leftovers.look()
+launch(-1)
+print(tried)
+print("\\n".join(problems), file=sys.stderr)
+sys.exit(bool(problems))
+"""
+
+
+def fail_everywhere(caller: Caller, kind: str, options: dict[str, object]) -> int:
+    """Fail a launch at every operation; return at how many."""
+    work = pickle.dumps((kind, ["true"] if kind != "kept" else [], options))
+    here = str(pathlib.Path(__file__).parent)
+    done = caller.python(FAIL_EVERYWHERE, here, input=work, timeout=110)
+    assert done.returncode == 0, done.stderr.decode()[-4000:]
+    return int(done.stdout)
+
+
+RICH: dict[str, object] = {
+    "hostname": "rich",
+    "env": {"A": "1"},
+    "workdir": "/usr",
+    "mounts": [
+        viscum.Mount("/usr", "/opt/deep/usr", read_only=True),
+        viscum.Mount("/etc/passwd", "/opt/file"),
+        viscum.Mount("", "/scratch", kind="tmpfs", size=1 << 20),
+    ],
+    "devices": ["/dev/null:/opt/void"],
+    "rlimits": [viscum.Rlimit("nofile", 64, 128)],
+    "sysctls": {"net.ipv4.ip_default_ttl": "99"},
+    "hosts": {"db": "10.0.0.1"},
+    "dns": ["9.9.9.9"],
+    "read_only": True,
+    "init": True,
+}
+LIMITED = {**RICH, "memory": "64M", "cpus": 1.5, "pids": 32, "cpu_shares": 512, "cpuset_cpus": "0"}
+
+
+@needs("root", "memory", "pids", "cpu", "cpuset")
+@pytest.mark.parametrize("kind", ["run", "launch", "tty", "kept"])
+def test_launch_that_fails_at_any_operation_leaves_nothing(kind: str) -> None:
+    assert fail_everywhere(make_caller("root"), kind, LIMITED) > 60
+
+
+@pytest.mark.parametrize("who", ROOTLESS)
+def test_rootless_launch_that_fails_at_any_operation_leaves_nothing(who: str) -> None:
+    assert fail_everywhere(make_caller(who), "run", RICH) > 60
+
+
+@needs("root")
+def test_launch_of_a_rootfs_that_fails_at_any_operation_leaves_nothing(
+    folder: pathlib.Path,
+) -> None:
+    program = folder / "bin" / "true"
+    program.parent.mkdir()
+    for name in ("lib", "lib64"):
+        (folder / name).symlink_to("opt/deep/usr/" + name)
+    program.symlink_to("/opt/deep/usr/bin/true")
+    options = {"rootfs": str(folder), "mounts": RICH["mounts"], "user": "1000", "env": {}}
+    assert fail_everywhere(make_caller("root"), "run", options) > 30
+
+
+@needs("root", "pasta")
+def test_launch_with_a_way_out_that_fails_at_any_operation_leaves_nothing() -> None:
+    assert fail_everywhere(make_caller("root"), "run", {"network": "private"}) > 40
+
+
+FAIL_EXEC = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import leftovers, viscum
+from viscum import launching, native
+from viscum.request import make_spec
+
+with viscum.Machine() as machine:
+    spec = make_spec(["true"], {"workdir": "/usr"})
+    folders, into = machine._folders()
+    ready = launching.load_quietly(
+        launching.compile_command(spec, launching.this_host(), folders, into))
+    plan = ready.compiled.plan
+    machine.run(["true"])
+    null = os.open("/dev/null", os.O_RDWR)
+    before, tried = leftovers.look(), 0
+    for index, operation in enumerate(plan.operations):
+        if operation.section in ("load", "release"):
+            continue
+        tried += 1
+        try:
+            native.launch(plan, ready.loaded, machine.id, (null,) * 3, target=machine.fileno(),
+                fail_at=index)
+            sys.exit(f"{operation.describe()}: the failure was not reported")
+        except viscum.LaunchError as error:
+            assert error.index == index, (operation, error)
+        left = leftovers.settle(before)
+        assert not left, (operation, left)
+    assert machine.run(["true"]).ok
+print(tried)
+"""
+
+
+def test_command_that_fails_to_enter_leaves_nothing(caller: Caller) -> None:
+    done = caller.python(FAIL_EXEC, str(pathlib.Path(__file__).parent))
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    assert int(done.stdout) > 10
+
+
+def test_failed_load_leaves_nothing() -> None:
+    source = """
+import os, sys, viscum
+from viscum import launching, native
+from viscum.plan import Plan, op
+from viscum.request import make_spec
+spec = make_spec(["true"], {"rootfs": "/usr", "memory": "64M"})
+plan = launching.compile_machine(spec, launching.this_host()).plan
+loads = [o for o in plan.operations if o.section == "load"]
+before = sorted(os.listdir("/proc/self/fd"))
+for count in range(len(loads) + 1):
+    bad = op("open", 9, "/no/such/file", 0)
+    rest = [o for o in plan.operations if o.section != "load"]
+    try:
+        native.load(Plan([*loads[:count], bad, *rest]))
+        sys.exit("loaded")
+    except viscum.LaunchError as error:
+        assert error.index == count, error
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert open("/proc/self/task/%d/children" % os.getpid()).read() == ""
+print("fine")
+"""
+    done = make_caller("subids" if os.geteuid() else "root").python(source)
+    assert done.stdout == b"fine\n", done.stderr.decode()[-2000:]
+
+
+# The caller, killed at any moment.
+
+RUNS = """
+import sys, viscum
+while True:
+    viscum.run(["sh", "-c", "(setsid sleep 600 >/dev/null 2>&1 &); sleep 0.01"],
+        env={sys.argv[1]: "1"}, **eval(sys.argv[2]))
+"""
+KEEPS = """
+import sys, time, viscum
+while True:
+    with viscum.Machine(env={sys.argv[1]: "1"}, **eval(sys.argv[2])) as machine:
+        process = machine.exec(["sh", "-c", "(setsid sleep 600 &); sleep 600"])
+        machine.run(["true"])
+        if len(sys.argv) > 3:
+            machine.pause()
+            time.sleep(0.05)
+        process.close()
+"""
+LOADS = """
+import sys, viscum
+from viscum import launching
+from viscum.request import make_spec
+spec = make_spec(["/x"], {"rootfs": "/usr"})
+host = launching.this_host()
+while True:
+    launching.load_quietly(launching.compile_machine(spec, host))
+"""
+
+
+def kill_at_random(caller: Caller, source: str, options: dict[str, object], rounds: int) -> None:
+    """Kill callers at random moments; after the next command nothing of them may be left."""
+    rng = random.Random()
+    mark = f"VISCUM_TEST_{uuid.uuid4().hex}"
+    command = caller.python_command(source, mark, repr(options))
+    environment = {**caller.environment(), mark: "1"}
+    owners = []
+    for _ in range(rounds):
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        time.sleep(0.06 + rng.random() * 0.12)
+        assert process.poll() is None, process.stderr.read().decode()
+        process.kill()
+        process.wait(TIMEOUT)
+        process.stderr.close()
+        owners.append(process.pid)
+    done = caller.viscum("run", "--", "true")
+    assert done.returncode == 0, done.stderr.decode()
+    left = leftovers.await_none(mark)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == {}
+    assert [group for owner in owners for group in leftovers.groups(owner)] == []
+
+
+LIMITS = {"memory": "64M", "pids": 20}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_caller_of_run_leaves_nothing(kind: str) -> None:
+    caller = make_caller(kind)
+    kill_at_random(caller, RUNS, LIMITS if kind == "root" else {}, 12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_caller_with_machines_leaves_nothing(kind: str) -> None:
+    caller = make_caller(kind)
+    kill_at_random(caller, KEEPS, LIMITS if kind == "root" else {}, 10)
+
+
+@needs("root", "freezer")
+def test_killed_caller_with_paused_machines_leaves_nothing() -> None:
+    kill_at_random(make_caller("root"), KEEPS.replace("len(sys.argv) > 3", "True"), {}, 8)
+
+
+@needs("root")
+def test_killed_caller_that_prepares_leaves_nothing() -> None:
+    """The helper that makes a user namespace for id-mapped mounts goes with its caller."""
+    kill_at_random(make_caller("root"), LOADS, {}, 12)
+
+
+@needs("root", "pasta")
+def test_killed_caller_with_a_way_out_leaves_nothing() -> None:
+    """pasta has no environment of the caller's: look for it by the namespace it served."""
+    before = processes_named("pasta")
+    kill_at_random(make_caller("root"), RUNS, {"network": "private"}, 8)
+    end = time.monotonic() + leftovers.PATIENCE_SECONDS
+    while (left := processes_named("pasta") - before) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert left == set()
+
+
+def processes_named(name: str) -> set[int]:
+    """Return the living processes of that name whose parent is init: nobody's any more."""
+    found = set()
+    for path in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            comm = (path / "comm").read_text().strip()
+            fields = (path / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if comm.startswith(name) and fields[0] != "Z" and fields[1] == "1":
+            found.add(int(path.name))
+    return found
+
+
+V1_ONLY = "umount /sys/fs/cgroup/unified 2>/dev/null; "
+NO_GROUPS = "umount -l /sys/fs/cgroup; "
+
+
+def with_layout(script: str, command: list[str]) -> list[str]:
+    """Return `command` in a mount namespace in which `script` has changed the cgroup mounts."""
+    text = f'{script} exec "$@"'
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", text, "sh", *command]
+
+
+@needs("root", "cgroup-v1", "namespace-tools")
+@pytest.mark.parametrize("script", [V1_ONLY, NO_GROUPS], ids=["v1", "none"])
+@pytest.mark.parametrize("source", [RUNS, KEEPS], ids=["run", "machine"])
+def test_killed_caller_leaves_nothing_on_other_layouts(script: str, source: str) -> None:
+    """Without cgroup v2 there is no `cgroup.kill` and no start inside of a group."""
+    root = make_caller("root")
+    caller = callers.Caller("root", with_layout(script, []), 0, root.home)
+    kill_at_random(caller, source, {}, 8)
+
+
+@needs("root", "cgroup-v1", "freezer", "namespace-tools")
+def test_killed_caller_with_machines_frozen_by_v1_leaves_nothing() -> None:
+    """What cgroup v1 has frozen does not die before it is thawed."""
+    root = make_caller("root")
+    caller = callers.Caller("root", with_layout(V1_ONLY, []), 0, root.home)
+    kill_at_random(caller, KEEPS.replace("len(sys.argv) > 3", "True"), {}, 5)
+
+
+@needs("root", "cgroup-v1", "namespace-tools")
+def test_machines_work_on_other_layouts() -> None:
+    source = """
+import viscum
+import viscum.launching
+with viscum.Machine(memory="64M", pids=20) as machine:
+    assert machine.run(["echo", "x"]).text == "x\\n"
+    machine.resize(memory="128M")
+    machine.pause(); assert machine.state == "paused"; machine.unpause()
+    process = machine.exec(["sleep", "600"])
+    machine.pause()
+    process.close()
+assert viscum.run(["sh", "-c", "(setsid sleep 600 &); exit 3"], pids=20).exit_code == 3
+print("fine")
+"""
+    root = make_caller("root")
+    words = with_layout(V1_ONLY, root.python_command(source))
+    done = subprocess.run(words, capture_output=True, timeout=TIMEOUT, check=False)
+    assert done.stdout == b"fine\n", done.stderr.decode()[-2000:]
+
+
+@needs("root", "cgroup-v1", "namespace-tools")
+def test_lost_limits_warn_once_and_strict_refuses() -> None:
+    source = """
+import warnings, viscum
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for _ in range(3):
+        result = viscum.run(["true"], memory="64M")
+assert result.ok and result.lost, result
+assert [w.category for w in caught] == [viscum.ViscumWarning], caught
+try:
+    viscum.run(["true"], memory="64M", strict=True)
+except viscum.HostError as error:
+    print("refused")
+"""
+    words = with_layout(NO_GROUPS, make_caller("root").python_command(source))
+    done = subprocess.run(words, capture_output=True, timeout=TIMEOUT, check=False)
+    assert done.stdout == b"refused\n", done.stderr.decode()[-2000:]
+
+
+def test_sweep_leaves_machines_of_living_owners_alone() -> None:
+    """Another command that comes by does not touch a machine whose owner lives."""
+    with viscum.Machine() as machine:
+        caller = make_caller("subids" if os.geteuid() else "root")
+        assert caller.viscum("run", "--", "true").returncode == 0
+        assert machine.run(["echo", "x"]).text == "x\n"
+
+
+@needs("root")
+def test_sweep_leaves_foreign_groups_alone() -> None:
+    """Groups whose names only look like ours, or of another pid namespace."""
+    base = viscum.launching.this_host().cgroups
+    parents = [base.v2] if base.v2 else [folder for _, folder in base.v1[:1]]
+    names = ["viscum-something", "viscum-1-2-3-4", "viscum-zz-zz-zz-zz", "viscum-"]
+    made = [pathlib.Path(parent, name) for parent in parents for name in names]
+    try:
+        for path in made:
+            path.mkdir()
+        assert make_caller("root").viscum("run", "--", "true").returncode == 0
+        assert all(path.exists() for path in made)
+    finally:
+        for path in made:
+            path.rmdir()
+
+
+# A host that is full.
+
+
+@needs("root", "namespace-tools")
+@pytest.mark.parametrize(
+    "mount",
+    ["mount -t tmpfs -o ro none /run", "mount -t tmpfs -o nr_inodes=3 none /run"],
+    ids=["read-only", "full"],
+)
+def test_state_folder_that_takes_nothing_is_one_clear_error(mount: str) -> None:
+    words = [callers.script("viscum"), "run", "--name", "box", "--", "echo", "ran"]
+    done = subprocess.run(
+        with_layout(f"{mount};", words), capture_output=True, timeout=TIMEOUT, check=False
+    )
+    assert done.returncode == 125
+    assert done.stdout == b""
+    assert_one_error(done.stderr)
+    assert b"/run" in done.stderr or b"state" in done.stderr
+
+
+@needs("root", "namespace-tools")
+def test_full_state_disk_leaves_no_entry() -> None:
+    """Four pages are gone before the record is written."""
+    script = (
+        "mount -t tmpfs -o size=8k none /run; mkdir -p /run/viscum; chmod 700 /run/viscum;"
+        " head -c 9000 /dev/zero > /run/fill 2>/dev/null;"
+    )
+    viscum_script = callers.script("viscum")
+    inner = f"{viscum_script} run --name box -- true; echo $?; find /run/viscum -type l -o -name '*.json*'"
+    done = subprocess.run(
+        with_layout(script, ["sh", "-c", inner]), capture_output=True, timeout=TIMEOUT, check=False
+    )
+    assert done.stdout == b"125\n", (done.stdout, done.stderr)
+    assert_one_error(done.stderr)
+
+
+def assert_one_error(stderr: bytes) -> None:
+    text = stderr.decode()
+    assert "Traceback" not in text, text
+    assert len(re.findall(r"^viscum: ", text, re.MULTILINE)) == 1, text
+
+
+@pytest.fixture
+def state(tmp_path: pathlib.Path) -> Iterator[list[str]]:
+    """A command prefix with an empty state folder of its own, kept between commands."""
+    if os.geteuid():
+        pytest.skip("the folder of a user follows XDG_RUNTIME_DIR: see the next test")
+    held = tmp_path / "run"
+    held.mkdir()
+    yield with_layout(f"mount --bind {held} /run;", [])
+
+
+@needs("root", "namespace-tools")
+@pytest.mark.parametrize("record", [b"", b'{"version": 1, "id"', b"\xff\0\0", None])
+def test_entry_that_was_cut_short_is_cleared(
+    record: bytes | None, state: list[str], tmp_path: pathlib.Path
+) -> None:
+    """As a crash of the caller, or of the disk, leaves it: a name, a folder, half of a record."""
+    held = tmp_path / "run" / "viscum"
+    pidns = f"{os.stat('/proc/self/ns/pid').st_ino:x}"
+    owner = f"viscum-{pidns}-1-ffffffffff-1"  # pid 1 lives, but did not start then
+    (held / "machines" / owner).mkdir(parents=True)
+    (held / "names").mkdir()
+    held.chmod(0o700)
+    if record is not None:
+        (held / "machines" / owner / "state.json").write_bytes(record)
+    (held / "machines" / owner / "state.json.new").touch()
+    (held / "names" / "box").symlink_to(owner)
+    words = [*state, callers.script("viscum"), "run", "--name", "box", "--", "echo", "ran"]
+    done = subprocess.run(words, capture_output=True, timeout=TIMEOUT, check=False)
+    assert done.stdout == b"ran\n", done.stderr.decode()
+    assert list((held / "machines").iterdir()) == []
+    assert list((held / "names").iterdir()) == []
+
+
+@needs("root", "namespace-tools")
+def test_state_folder_of_somebody_else_is_refused(
+    state: list[str], tmp_path: pathlib.Path
+) -> None:
+    held = tmp_path / "run" / "viscum"
+    held.mkdir(mode=0o777)
+    os.chown(held, callers.PLAIN_ID, callers.PLAIN_ID)
+    words = [*state, callers.script("viscum"), "run", "--name", "box", "--", "true"]
+    done = subprocess.run(words, capture_output=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 125
+    assert_one_error(done.stderr)
+
+
+def test_disk_that_is_full_inside_fails_only_the_command(caller: Caller) -> None:
+    mounts = [viscum.Mount("", "/scratch", kind="tmpfs", size=4096)]
+    result = caller.run(["sh", "-c", "head -c 9999 /dev/zero > /scratch/x"], mounts=mounts)
+    assert result.verdict == "failed"
+    assert b"No space" in result.stderr
+
+
+def test_full_output_of_the_command_line_is_one_error() -> None:
+    with pathlib.Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [callers.script("viscum"), "plan", "--", "true"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    assert done.returncode == 125
+    assert_one_error(done.stderr)
+
+
+def test_closed_output_of_the_command_line_is_quiet() -> None:
+    """As in `viscum plan … | head -1`."""
+    words = f"{callers.script('viscum')} plan -- true | head -n 1"
+    done = subprocess.run(["sh", "-c", words], capture_output=True, timeout=TIMEOUT, check=False)
+    assert done.stderr == b""
+
+
+NO_DESCRIPTORS = """
+import os, resource, sys, viscum
+kind = sys.argv[1]
+viscum.run(["true"], env={"first": "1"})
+if kind == "command":
+    machine = viscum.Machine().start()
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+answers = set()
+for more in range(64):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    used = max(int(name) for name in os.listdir("/proc/self/fd")) - 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1 + more, hard))
+    try:
+        if kind == "run":
+            ok = viscum.run(["true"], env={"more": str(more)}, timeout=20).ok
+        elif kind == "machine":
+            with viscum.Machine(env={"more": str(more)}) as other:
+                ok = other.pid > 0
+        else:
+            ok = machine.run(["true"], timeout=20).ok
+        answers.add("ok" if ok else "wrong")
+    except viscum.ViscumError as error:
+        answers.add(type(error).__name__)
+    except OSError as error:
+        answers.add(f"bare {error!r}")
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+assert viscum.run(["true"]).ok
+if kind == "command":
+    assert machine.run(["true"]).ok
+    machine.close()
+print(sorted(answers))
+"""
+
+
+@pytest.mark.parametrize("kind", ["run", "machine", "command"])
+def test_lack_of_descriptors_is_a_clear_error(kind: str, caller: Caller) -> None:
+    """However many are left: it works, or says what is missing, and works again afterwards."""
+    done = caller.python(NO_DESCRIPTORS, kind)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    answers = set(eval(done.stdout))
+    assert answers <= {"ok", "LaunchError", "HostError", "SpecError", "ViscumError"}, answers
+    assert len(answers) > 1
+
+
+def test_lack_of_processes_is_a_clear_error(user: Caller) -> None:
+    """No free process for this user: `ulimit -u`."""
+    source = (
+        "import resource, viscum\n"
+        "viscum.run(['true'])\n"
+        "resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))\n"
+        "try:\n"
+        "    viscum.run(['true'], env={'A': '1'})\n"
+        "except viscum.ViscumError as error:\n"
+        "    print('error', error)\n"
+        "try:\n"
+        "    viscum.Machine().start()\n"
+        "except viscum.ViscumError as error:\n"
+        "    print('error', error)\n"
+    )
+    done = user.python(source)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.count(b"error") == 2
+    assert b"ulimit -u" in done.stdout
+
+
+@needs("root", "cgroup-v1", "pids")
+def test_lack_of_process_ids_is_a_clear_error() -> None:
+    """No free pid in the caller's own group."""
+    folder = dict(viscum.launching.this_host().cgroups.v1)["pids"]
+    group = pathlib.Path(folder, f"viscumtest-{uuid.uuid4().hex}")
+    source = (
+        "import pathlib, sys, viscum\n"
+        "viscum.run(['true'])\n"
+        "pathlib.Path(sys.argv[1], 'cgroup.procs').write_text('0')\n"
+        "pathlib.Path(sys.argv[1], 'pids.max').write_text('1')\n"
+        "try:\n"
+        "    viscum.run(['true'])\n"
+        "except viscum.LaunchError as error:\n"
+        "    print('error', error)\n"
+    )
+    group.mkdir()
+    try:
+        done = make_caller("root").python(source, str(group))
+    finally:
+        group.rmdir()
+    assert done.stdout.startswith(b"error"), done.stderr.decode()
+
+
+def test_lack_of_processes_inside_fails_only_the_command() -> None:
+    limits = [viscum.Rlimit("nproc", 1, 1)]
+    result = viscum.run(["sh", "-c", "true & true & wait"], rlimits=limits, user="1000")
+    assert result.verdict in ("failed", "ok")
+    assert viscum.run(["true"]).ok
+
+
+@needs("root")
+def test_lack_of_user_namespaces_is_a_clear_error() -> None:
+    """In a user namespace whose own limit is used up."""
+    source = (
+        "import viscum\n"
+        "try:\n"
+        "    viscum.run(['true'])\n"
+        "except viscum.ViscumError as error:\n"
+        "    print('error', error.exit_code)\n"
+    )
+    words = make_caller("root").python_command(source)
+    script = 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", *words],
+        capture_output=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert done.stdout == b"error 125\n", done.stderr.decode()
+
+
+def test_memory_of_the_caller_that_is_short_is_survived() -> None:
+    """No address space left for the child's stack."""
+    source = (
+        "import resource, viscum\n"
+        "viscum.run(['true'])\n"
+        "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "for more in (0, 4096, 65536, 1 << 18, 1 << 20):\n"
+        "    resource.setrlimit(resource.RLIMIT_AS, (size + more, resource.RLIM_INFINITY))\n"
+        "    try:\n"
+        "        viscum.run(['true'], env={'A': str(more)})\n"
+        "    except (viscum.ViscumError, MemoryError):\n"
+        "        pass\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)\n"
+        "print(viscum.run(['true']).ok)\n"
+    )
+    done = make_caller("subids" if os.geteuid() else "root").python(source)
+    assert done.stdout == b"True\n", done.stderr.decode()[-2000:]
+
+
+def test_doctor_output_is_data(caller: Caller) -> None:
+    done = caller.viscum("doctor", "--format", "json")
+    findings = json.loads(done.stdout)
+    assert {finding["subject"] for finding in findings} >= {"kernel", "control groups"}
+    assert all(finding["state"] in ("ok", "limited", "missing") for finding in findings)
