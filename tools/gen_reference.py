@@ -387,7 +387,7 @@ ATTRIBUTES = {
 }
 """What objects carry that is neither a field nor a property."""
 
-INTERNAL = ("Machine.forget", "Process.finish")
+INTERNAL = ("Machine.forget", "Machine.thaw", "Process.finish")
 """Methods that modules of Viscum call on each other."""
 
 
