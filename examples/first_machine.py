@@ -9,7 +9,7 @@ import viscum
 
 LOOK = """
 echo "hostname     $(hostname)"
-echo "pid 1        $(tr '\\0' ' ' < /proc/1/cmdline | cut -c1-40)"
+echo "pid 1        $(cat /proc/1/comm)"
 echo "processes    $(ls /proc | grep -c '^[0-9]')"
 echo "user         $(id -un) ($(id -u)), in the host's ids $(awk '{print $2 "-" $2+$3-1}' /proc/self/uid_map | tr '\\n' ' ')"
 memory=/sys/fs/cgroup/memory/memory.limit_in_bytes
