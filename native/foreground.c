@@ -75,6 +75,13 @@ int vs_collect_signals(void) {
     return signalfd(-1, &forwarded, SFD_CLOEXEC);
 }
 
+void vs_forget_signals(int signals) {
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (signals >= 0) close(signals);
+}
+
 static unsigned long long status_mask(const char *status, const char *field) {
     const char *at = strstr(status, field);
     return at ? strtoull(at + strlen(field), NULL, 16) : 0;
@@ -87,7 +94,8 @@ static int must_end(struct vs_machine *m, unsigned number) {
     if (number != SIGHUP && number != SIGINT && number != SIGQUIT && number != SIGTERM) return 0;
     snprintf(path, sizeof path, "/proc/%d/status", m->pid);
     if (read_small(path, status, sizeof status) <= 0) return 0;
-    unsigned long long known = status_mask(status, "SigCgt:") | status_mask(status, "SigIgn:");
+    unsigned long long known = status_mask(status, "SigCgt:") | status_mask(status, "SigIgn:") |
+                               status_mask(status, "SigBlk:");
     return !(known >> (number - 1) & 1);
 }
 

@@ -13,6 +13,8 @@ VS_PRIVATE void vs_make_id(char id[VS_ID_SIZE]);
 VS_PRIVATE int vs_has_orphans(const char *folder);
 /* Block the signals that are forwarded; returns a descriptor to read them from. */
 VS_PRIVATE int vs_collect_signals(void);
+/* Take them as before; for where the machine could not be launched. */
+VS_PRIVATE void vs_forget_signals(int signals);
 /* Forward signals until the machine has ended; returns its exit code as a shell has it. */
 VS_PRIVATE int vs_follow(struct vs_machine *m, int signals);
 

@@ -77,15 +77,17 @@ static void run_remembered(const struct vs_key *key, struct vs_remembered *remem
     give_away(2, remembered);
     vs_make_id(id);
     m.parameters[0] = id;
+    int signals = vs_collect_signals();
     int launched = vs_launch(&m, self, &report) == 0;
     close(null);
     close(self);
     if (launched) {
-        int status = vs_follow(&m, vs_collect_signals());
+        int status = vs_follow(&m, signals);
         tell_of_memory(&m, remembered);
         vs_release(&m);
         exit(status);
     }
+    vs_forget_signals(signals);
     vs_plan_unload(&plan);
 }
 

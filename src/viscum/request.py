@@ -84,6 +84,8 @@ def _whole(value: object, what: str) -> int:
 
 
 def _path(value: object) -> str | None:
+    if value == "":
+        raise SpecError("rootfs is empty", hint="give the path of a folder")
     return None if value is None else os.path.abspath(os.fspath(value))  # type: ignore[call-overload]
 
 

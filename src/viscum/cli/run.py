@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-FORWARDED = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "CONT", "WINCH")
+FORWARDED = tuple(
+    getattr(signal, "SIG" + name)
+    for name in ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "CONT", "WINCH")
+)
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
 
@@ -43,10 +46,11 @@ class Foreground:
         self.stop_at: float | None = None
 
     def forward(self) -> None:
-        """Forward the signals of this process from now on."""
-        for name in FORWARDED:
-            if not (self.spec.tty and name == "WINCH"):
-                signal.signal(getattr(signal, "SIG" + name), self._on_signal)
+        """Forward the signals of this process from now on, and those that came before."""
+        for number in FORWARDED:
+            if not (self.spec.tty and number == signal.SIGWINCH):
+                signal.signal(number, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if number == signal.SIGTERM and self.stopping:
@@ -68,7 +72,8 @@ class Foreground:
                 fields = dict(line.split(":\t", 1) for line in file if ":\t" in line)
         except OSError:
             return True
-        return bool((int(fields["SigCgt"], 16) | int(fields["SigIgn"], 16)) >> number - 1 & 1)
+        masks = (int(fields[name], 16) for name in ("SigCgt", "SigIgn", "SigBlk"))
+        return any(mask >> number - 1 & 1 for mask in masks)
 
     def wait(self, timeout: float | None) -> tuple[int, bool]:
         """Return the exit code, and whether the time ran out."""
@@ -144,6 +149,9 @@ def main(parsed: Parsed) -> int:
     timeout = None if text is None else seconds(text, "--timeout")
     if not command:
         raise SpecError("there is no command to run", hint="viscum run [OPTIONS] -- COMMAND")
+    for label in parsed.texts("label"):
+        if not label.partition("=")[0]:
+            raise SpecError(f"--label {label!r} has no name")
     spec = make_spec(command, options, **fixed)
     host = launching.this_host()
     compiled = launching.compile_machine(spec, host)
@@ -154,6 +162,7 @@ def main(parsed: Parsed) -> int:
     machine_id = launching.new_id()
     with state.entry(machine_id, parsed.text("name"), command, parsed.texts("label")):
         streams = Streams(compiled.owner, interactive=parsed.on("interactive"), tty=spec.tty)
+        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until they can be forwarded
         core = _launch(ready, machine_id, streams)
         try:
             foreground = Foreground(core, spec)

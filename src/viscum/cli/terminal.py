@@ -61,7 +61,7 @@ class Relay:
         signal.signal(signal.SIGWINCH, lambda *_: self.resize())
         if self.interactive and os.isatty(0):
             self.saved = termios.tcgetattr(0)
-            tty.setraw(0)
+            tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead stays
         self.thread.start()
         return self
 
