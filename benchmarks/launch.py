@@ -1,6 +1,6 @@
 """All figures of SPECIFICATION.md in one command: a table, and JSON for those who keep it.
 
-    python benchmarks/launch.py [--json FILE] [--only NAME,...] [--rounds N] [--quick] [--profile]
+    python benchmarks/launch.py [--json FILE] [--only NAME,...] [--rounds N] [--quick] [--wait] [--profile]
 
 It runs as root, from an environment that has this engine installed. Figures are medians of
 interleaved rounds and ratios are taken pair by pair; nothing here fails for being slow. The exit
@@ -24,6 +24,7 @@ from bare_host import Unknown
 from lab import Failed, Lab
 from measure import Effort
 from overhead import overhead_rows
+from quiet import wait_for_quiet
 from rows_calls import call_rows
 from rows_growth import growth_rows
 from rows_import import import_rows
@@ -60,6 +61,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", metavar="NAME,...", help=f"of: {', '.join(ROWS)}")
     parser.add_argument("--rounds", "--runs", type=int, metavar="N", help=f"{ROUNDS} by default")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds")
+    parser.add_argument("--wait", action="store_true", help="begin each in a quiet moment")
     parser.add_argument("--profile", action="store_true", help="only where the time goes")
     given = parser.parse_args()
     given.names = given.only.split(",") if given.only else list(ROWS)
@@ -109,11 +111,15 @@ def _circumstances() -> dict[str, object]:
     }
 
 
-def _measure(names: Sequence[str], effort: Effort) -> tuple[list[Figure], dict[str, str]]:
+def _measure(
+    names: Sequence[str], effort: Effort, *, wait: bool
+) -> tuple[list[Figure], dict[str, str]]:
     """Run the rows; return the figures, and what went wrong by row."""
     figures, failures = [], {}
     print(HEAD, flush=True)
     for name in names:
+        if wait and not wait_for_quiet():
+            print(f"{name}: this host was never quiet", file=sys.stderr)
         try:
             with Lab() as lab:
                 for figure in ROWS[name](lab, effort):
@@ -148,7 +154,7 @@ def main() -> int:
         _print_profile(effort)
         return 0
     before = _circumstances()
-    figures, failures = _measure(given.names, effort)
+    figures, failures = _measure(given.names, effort, wait=given.wait)
     if given.json:
         plain = [figure.as_dict() for figure in figures]
         record = {"before": before, "after": _circumstances(), "failures": failures}

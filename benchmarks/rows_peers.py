@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import shutil
 import subprocess
@@ -13,6 +15,8 @@ import peers
 from lab import Failed
 from measure import Figure, at_least, at_most, compare, interleave
 from workers import python_worker
+
+from viscum import state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -108,18 +112,39 @@ def plan_rows(lab: Lab, effort: Effort) -> Iterator[Figure]:
             yield compare("5", what, rounds, "plan", name, at_least(least), faster=True)
 
 
+def _forget(before: set[str]) -> None:
+    """Remove the plans that `viscum run` has remembered meanwhile: their root is gone soon."""
+    for path in set(_remembered()) - before:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def _remembered() -> list[str]:
+    return glob.glob(os.path.join(state.base(), "plans", "*"))
+
+
+COMMANDS = {
+    "again": "viscum run, equal bundle, seen before",
+    "first": "viscum run, equal bundle, never seen",
+    "plain": "viscum run --rm",
+}
+"""`--stop-timeout` keeps a plan from being remembered, and changes nothing else here."""
+
+
 def command_rows(lab: Lab, effort: Effort) -> Iterator[Figure]:
     """`viscum run` as a fresh process against the runtimes, and as it is typed without options."""
-    viscum = script_path("viscum")
+    lab.callback(_forget, set(_remembered()))
+    run = [script_path("viscum"), "run", "--rm"]
     commands = {
-        "equal": [viscum, "run", "--rm", *_flags(lab), "--", "/bin/true"],
-        "plain": [viscum, "run", "--rm", "--", "/bin/true"],
+        "again": [*run, *_flags(lab), "--", "/bin/true"],
+        "first": [*run, *_flags(lab), "--stop-timeout", "10", "--", "/bin/true"],
+        "plain": [*run, "--", "/bin/true"],
         "python": [sys.executable, "-c", "pass"],
     }
     own = {name: {"kind": "spawn", "argv": argv} for name, argv in commands.items()}
     rounds, _ = _against(lab, effort, own, ["crun", "runc"])
-    for job, what in (("equal", "viscum run, equal bundle"), ("plain", "viscum run --rm")):
+    for job, what in COMMANDS.items():
         for name, most in (("crun", 1.5), ("runc", 1.0)):
             if name in rounds:
                 yield compare("6", f"{what} / {name}", rounds, job, name, at_most(most))
-    yield compare("6", "viscum run, equal bundle / python3 -c pass", rounds, "equal", "python")
+    yield compare("6", f"{COMMANDS['first']} / python3 -c pass", rounds, "first", "python")

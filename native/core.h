@@ -14,7 +14,14 @@
 
 #define VS_PRIVATE __attribute__((visibility("hidden")))
 
-enum { VS_STDIN, VS_STDOUT, VS_STDERR, VS_TARGET, VS_LIFE, VS_FIXED_SLOTS };
+enum {
+    VS_STDIN,
+    VS_STDOUT,
+    VS_STDERR,
+    VS_TARGET,
+    VS_LIFE /* pidfd of the owner */,
+    VS_FIXED_SLOTS
+};
 
 enum {
 #define VS_CODE(code, id, name, section, kinds) OP_##id = code,
@@ -64,7 +71,8 @@ struct vs_child {
     int32_t executing;   /* set right before exec: from here on the status is the command's */
     int32_t joined_pid;  /* the child that a `join` cloned into the machine's pid namespace */
     int host_pidfd;      /* of the launching process */
-    int sentinel[2];     /* with a join: a pipe that execve closes */
+    int sentinel[2];     /* with a join: what tells the parent that execve is over comes over it */
+    int told;            /* it was sent */
     char *second_stack;  /* with a join: of the child inside */
     char *spare_stack;   /* of the process that makes the network namespace */
     int32_t maker;       /* that process, 0 where there is none */

@@ -4,7 +4,7 @@
  *   viscum-init [--life FD] -- COMMAND [ARGUMENT…]   run it, forward signals, reap, exit as it did
  *   viscum-init [--life FD] --idle                   reap until killed
  *
- * With --life it ends, and with it the machine, when the other end of the pipe FD is closed. */
+ * With --life it ends, and with it the machine, when the process behind the pidfd FD has ended. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>

@@ -75,7 +75,7 @@ static PyMethodDef methods[] = {
     {"open_null", open_null, METH_NOARGS, PyDoc_STR("open_null() -> fd")},
     {"open_below", open_below, METH_VARARGS, PyDoc_STR("open_below(folder, path) -> fd")},
     {"launch", vs_py_launch, METH_VARARGS,
-     PyDoc_STR("launch(plan, id, stdin, stdout, stderr, target, life, fail_at) -> Machine")},
+     PyDoc_STR("launch(plan, id, stdin, stdout, stderr, target, fail_at) -> Machine")},
     {"run", vs_py_run, METH_VARARGS,
      PyDoc_STR("run(plan, id, input, captures, limit, timeout_ns, kill_slot, files, uid, gid,\n"
                "    fail_at)\n"

@@ -36,13 +36,14 @@ PyObject *vs_py_launch(PyObject *module, PyObject *args) {
     PyObject *plan;
     const char *id;
     struct vs_report report;
-    int fds[VS_FIXED_SLOTS], fail_at, ret;
+    int fds[VS_FIXED_SLOTS], fail_at, ret; /* the last one is ours to fill */
     (void)module;
-    if (!PyArg_ParseTuple(args, "O!siiiiii:launch", vs_plan_type, &plan, &id, &fds[0], &fds[1],
-                          &fds[2], &fds[3], &fds[4], &fail_at))
+    if (!PyArg_ParseTuple(args, "O!siiiii:launch", vs_plan_type, &plan, &id, &fds[0], &fds[1],
+                          &fds[2], &fds[3], &fail_at))
         return NULL;
     struct machine_object *self = machine_alloc(plan, id);
     if (!self) return NULL;
+    fds[VS_LIFE] = vs_host_pidfd();
     for (int i = 0; i < VS_FIXED_SLOTS; i++) self->machine.slots[i] = fds[i];
     self->machine.fail_at = fail_at;
     Py_BEGIN_ALLOW_THREADS ret = vs_launch(&self->machine, vs_host_pidfd(), &report);

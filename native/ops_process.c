@@ -216,8 +216,24 @@ int vs_op_working_folder(struct vs_child *c, const struct vs_op *op, struct vs_f
     return (int)CALL(fault, SYS_chdir, vs_string(c->machine, op->arg[0]));
 }
 
+/* Before execve in a machine: a pipe of which only this process has the writing end, in a
+ * descriptor table that no other thread of the parent can have copied by a fork. execve closes it
+ * once it has left the shared memory. Made before the filter, which may forbid it. */
+static int tell_end_of_sharing(struct vs_child *c, struct vs_fault *fault) {
+    int ends[2];
+    if (!c->second_stack) return 0;
+    long ret = CALL(fault, SYS_pipe2, ends, O_CLOEXEC);
+    if (ret >= 0) ret = send_descriptor(c->sentinel[1], ends[0], fault);
+    if (ret < 0) return (int)ret;
+    SYS(SYS_close, ends[0]);
+    c->told = 1;
+    return 0;
+}
+
 int vs_op_close(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
-    (void)c, (void)op;
+    (void)op;
+    int ret = tell_end_of_sharing(c, fault);
+    if (ret < 0) return ret;
     return (int)CALL(fault, SYS_close_range, 3, UINT_MAX, CLOSE_RANGE_CLOEXEC);
 }
 

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #define STACK        65536
@@ -247,13 +248,27 @@ static void await_departure(struct vs_child *c, int pidfd) {
     }
 }
 
-/* The end of the pipe that only the children hold is closed by execve after it has left our memory
- * (begin_new_exec): only then may this process be dumpable again. */
+/* Receive the pipe that the child made, and wait until execve has closed its other end, which it
+ * does after it has left our memory (begin_new_exec): only then may we be dumpable again. */
 static void await_exec(struct vs_child *c) {
     char byte;
-    long ret;
-    do ret = SYS(SYS_read, c->sentinel[0], &byte, 1);
+    union {
+        char space[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct iovec data = {.iov_base = &byte, .iov_len = 1};
+    struct msghdr message = {.msg_iov = &data,
+                             .msg_iovlen = 1,
+                             .msg_control = control.space,
+                             .msg_controllen = sizeof control.space};
+    int end = -1;
+    long ret = SYS(SYS_recvmsg, c->sentinel[0], &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    struct cmsghdr *header = ret > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+    if (header) vs_copy(&end, CMSG_DATA(header), sizeof end);
+    if (end < 0) return;
+    do ret = SYS(SYS_read, end, &byte, 1);
     while (ret == -EINTR);
+    SYS(SYS_close, end);
 }
 
 int vs_plan_joins(const struct vs_plan *plan) {
@@ -330,7 +345,6 @@ static int spawn_on(struct vs_machine *m, struct vs_child *c, char *stacks,
     c->maker = 0;
     c->running = 1;
     long pid = clone_child(c, stacks, &report->fault);
-    if (c->second_stack) SYS(SYS_close, c->sentinel[1]);
     if (pid < 0) {
         report->index = c->report.index;
         return (int)pid;
@@ -338,7 +352,7 @@ static int spawn_on(struct vs_machine *m, struct vs_child *c, char *stacks,
     m->pid = (int32_t)pid;
     if (m->plan->first[VS_ADOPT] != m->plan->first[VS_ADOPT + 1]) adopt(m, c, report);
     await_departure(c, m->pidfd);
-    if (c->second_stack) await_exec(c);
+    if (c->told) await_exec(c);
     return settle(m, c, report);
 }
 
@@ -355,7 +369,12 @@ int vs_spawn(struct vs_machine *m, int host_pidfd, struct vs_report *report) {
     c->host_pidfd = host_pidfd;
     for (int i = 0; i < VS_SLOTS; i++) c->slots[i] = m->slots[i];
     int joins = vs_plan_joins(m->plan);
-    long ret = joins ? vs_pipe(c->sentinel, &report->fault) : 0;
+    long ret = joins ? CALL(&report->fault, SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0,
+                            c->sentinel)
+                     : 0;
+    c->told = 0;
+    for (int i = 0; i < 2 && joins && ret >= 0; i++)
+        c->sentinel[i] = vs_above_standard(c->sentinel[i]);
     if (ret < 0) {
         give_region(region);
         return (int)ret;
@@ -364,7 +383,7 @@ int vs_spawn(struct vs_machine *m, int host_pidfd, struct vs_report *report) {
     char *stacks = region + ((sizeof *c + 63) & ~63ul);
     ret = spawn_on(m, c, (char *)((uintptr_t)stacks & ~63ul), report);
     vs_memory_leave(joins);
-    if (joins) SYS(SYS_close, c->sentinel[0]);
+    for (int i = 0; i < 2 && joins; i++) SYS(SYS_close, c->sentinel[i]);
     /* A child that was killed from outside may have left its maker running for a moment. */
     if (ret != -ECANCELED) give_region(region);
     return (int)ret;

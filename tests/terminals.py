@@ -77,4 +77,4 @@ class Terminal:
         while self.process.poll() is None and time.monotonic() < end:
             if select.select([self.master], [], [], 0.02)[0]:
                 self.seen += os.read(self.master, 65536)
-        return self.process.wait(0)
+        return self.process.wait(1)

@@ -135,7 +135,7 @@ def test_run_says_that_memory_ran_out() -> None:
 
 def test_run_leaves_the_output_to_others() -> None:
     """As in `viscum run -- yes | head -1`."""
-    words = f"{VISCUM} run -- yes | head -n 1"
+    words = f"{VISCUM} run --init -- yes | head -n 1"
     done = subprocess.run(["sh", "-c", words], capture_output=True, timeout=TIMEOUT, check=False)
     assert (done.stdout, done.stderr) == (b"y\n", b"")
 
@@ -161,7 +161,8 @@ def started(*words: str) -> subprocess.Popen:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
 def test_signal_ends_a_machine_that_does_not_handle_it(number: int) -> None:
-    with started("--", "sh", "-c", "echo ready; sleep 600") as process:
+    with started("--", "sh", "-c", "echo ready; exec sleep 600") as process:
+        time.sleep(0.2)  # dash itself catches SIGINT
         process.send_signal(number)
         assert process.wait(TIMEOUT) == 128 + number
 
@@ -537,9 +538,10 @@ def test_viscum_launch_is_ended_by_signals_that_nobody_handles(
     number: int, folder: pathlib.Path
 ) -> None:
     path = folder / "job.plan"
-    call("plan", "-o", str(path), "--", "sh", "-c", "echo ready; sleep 600")
+    call("plan", "-o", str(path), "--", "sh", "-c", "echo ready; exec sleep 600")
     with subprocess.Popen([LAUNCH, str(path)], stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"ready\n"
+        time.sleep(0.2)  # dash itself catches SIGINT
         process.send_signal(number)
         assert process.wait(TIMEOUT) == 128 + number
 
@@ -733,10 +735,9 @@ def test_terminal_is_put_back_when_the_command_is_missing() -> None:
 
 @needs("namespace-tools")
 def test_terminal_is_put_back_when_the_caller_is_ended() -> None:
-    with shell() as terminal:
-        children = pathlib.Path(f"/proc/{terminal.process.pid}/task/{terminal.process.pid}/children")
-        ours = int(children.read_text().split()[0])
-        os.kill(ours, signal.SIGTERM)
+    with Terminal([VISCUM, "run", "-it", "--", "sh", "-c", "echo up; exec sleep 600"]) as terminal:
+        terminal.expect("up")
+        terminal.process.terminate()
         assert terminal.wait() == 128 + signal.SIGTERM
         assert termios.tcgetattr(terminal.slave) == terminal.before
 
@@ -754,7 +755,7 @@ def test_terminal_has_colours_and_a_type() -> None:
 @needs("namespace-tools")
 def test_terminal_full_of_output_loses_nothing() -> None:
     with Terminal([VISCUM, "run", "-t", "--", "seq", "20000"]) as terminal:
-        terminal.expect("\n20000\r\n")
+        terminal.expect("\n20000\r+\n")
         assert terminal.wait() == 0
 
 
@@ -770,8 +771,6 @@ def test_machine_without_a_terminal_does_not_get_the_callers() -> None:
 
 def test_a_lot_can_be_pasted() -> None:
     data = b"".join(b"line %d\n" % number for number in range(30000))
-    done = call("run", "-i", "-t", "--", "sh", "-c", "stty raw -echo; echo; exec cat", input=b"")
-    del done
     process = start("run", "-i", "-t", "--", "cat", stdin=subprocess.PIPE)
     out, _ = process.communicate(data, timeout=TIMEOUT)
     assert process.returncode == 0

@@ -49,7 +49,6 @@ viscum.run(["true"])
 ready = launching.load_quietly(launching.compile_machine(spec, host))
 plan = ready.compiled.plan
 null = os.open("/dev/null", os.O_RDWR)
-watched, life = os.pipe()
 
 def launch(index):
     if kind == "run":
@@ -58,7 +57,7 @@ def launch(index):
             owner=ready.compiled.owner, fail_at=index)
     else:
         native.launch(plan, ready.loaded, launching.new_id(), (null, null, null),
-            life=watched if kind == "kept" else -1, fail_at=index).release(ready.compiled.kill_slot)
+            fail_at=index).release(ready.compiled.kill_slot)
 
 launch(-1)
 before = leftovers.look()
@@ -283,6 +282,33 @@ def test_killed_caller_of_run_leaves_nothing(kind: str) -> None:
 def test_killed_caller_with_machines_leaves_nothing(kind: str) -> None:
     caller = make_caller(kind)
     kill_at_random(caller, KEEPS, LIMITS if kind == "root" else {}, 10)
+
+
+FORKS = """
+import os, sys, time, viscum
+with viscum.Machine(env={sys.argv[1]: "1"}, **eval(sys.argv[2])) as machine:
+    if os.fork() == 0:
+        os.execv("/bin/sleep", ["sleep", "3"])
+    if os.fork() == 0:
+        time.sleep(3)
+        os._exit(0)
+    machine.exec(["sleep", "600"])
+    time.sleep(600)
+"""
+
+
+def test_killed_caller_whose_children_live_leaves_nothing(caller: Caller) -> None:
+    """A child that the caller forked does not keep its machines alive."""
+    mark = f"VISCUM_TEST_{uuid.uuid4().hex}"
+    command = caller.python_command(FORKS, mark, "{}")
+    with subprocess.Popen(command, env=caller.environment(), cwd="/") as process:
+        end = time.monotonic() + TIMEOUT
+        while not leftovers.processes(mark) and time.monotonic() < end:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        process.kill()
+    left = leftovers.await_none(mark, 2)
+    assert left == {}, "it lives as long as a child that only forked"
 
 
 @needs("root", "freezer")

@@ -618,11 +618,14 @@ def test_child_after_fork_leaves_the_parents_machine_alone(child: str, caller: C
 
 FORK_IN_LAUNCH = """
 import os, threading, viscum
+machine = viscum.Machine().start()
 viscum.run(["true"])  # a fork in the middle of an import is CPython's own affair
+machine.exec(["true"]).wait()
 stop = threading.Event()
 def work():
     while not stop.is_set():
         viscum.run(["true"])
+        machine.exec(["true"]).wait()
 threads = [threading.Thread(target=work) for _ in range(3)]
 for thread in threads: thread.start()
 bad = 0
@@ -639,6 +642,7 @@ for _ in range(30):
     bad += os.waitpid(pid, 0)[1] != 0
 stop.set()
 for thread in threads: thread.join()
+machine.close()
 print("bad", bad)
 """
 
@@ -646,6 +650,42 @@ print("bad", bad)
 def test_fork_while_other_threads_launch_is_safe(caller: Caller) -> None:
     done = caller.python(FORK_IN_LAUNCH)
     assert done.stdout == b"bad 0\n", done.stderr.decode()[-2000:]
+
+
+FORK_BESIDE = """
+import os, threading, time, viscum
+slowest, stop = 0.0, False
+def work(machine):
+    global slowest
+    while not stop:
+        start = time.monotonic()
+        machine.run(["true"])
+        viscum.run(["true"])
+        slowest = max(slowest, time.monotonic() - start)
+with viscum.Machine() as machine:
+    viscum.run(["true"]); machine.run(["true"])
+    threads = [threading.Thread(target=work, args=(machine,)) for _ in range(2)]
+    for thread in threads: thread.start()
+    children = []
+    for _ in range(60):
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(6)
+            os._exit(0)
+        children.append(pid)
+        time.sleep(0.005)
+    stop = True
+    for thread in threads: thread.join()
+    for pid in children: os.kill(pid, 9)
+    for pid in children: os.waitpid(pid, 0)
+print("fine" if slowest < 4 else f"a command took {slowest} s to start and end")
+"""
+
+
+def test_command_starts_while_others_fork(caller: Caller) -> None:
+    """What a forked child holds open does not keep a launch from ending."""
+    done = caller.python(FORK_BESIDE)
+    assert done.stdout == b"fine\n", (done.stdout, done.stderr.decode())
 
 
 def test_run_async_runs_side_by_side() -> None:

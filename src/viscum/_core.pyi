@@ -26,7 +26,6 @@ def launch(
     stdout: int,
     stderr: int,
     target: int,
-    life: int,
     fail_at: int,
     /,
 ) -> Machine: ...

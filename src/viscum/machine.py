@@ -58,7 +58,6 @@ class Machine:
         self._lock = allocate_lock()
         self._core: native.CoreMachine | None = None
         self._made: launching.Ready | None = None
-        self._life = -1
         self._closed = False
         self._owner = os.getpid()
         self._commands: set[native.CoreMachine] = set()
@@ -73,21 +72,13 @@ class Machine:
                 raise MachineError("the machine was started before", hint="make a new Machine")
             made = launching.ready(self.spec)
             streams = Streams(*self._stdio, made.compiled.owner)
-            watched = -1
+            self.id = launching.new_id()
             try:
-                watched, self._life = native.pipe()
-                self.id = launching.new_id()
                 plan, loaded = made.compiled.plan, made.loaded
-                self._core = native.launch(plan, loaded, self.id, streams.theirs, life=watched)
+                self._core = native.launch(plan, loaded, self.id, streams.theirs)
             except BaseException:
                 streams.close()
-                if self._life >= 0:
-                    os.close(self._life)
-                    self._life = -1
                 raise
-            finally:
-                if watched >= 0:
-                    os.close(watched)
             self._made = made
             streams.hand_over()
             self.stdin = open_end(streams.ours_in, "wb")
@@ -98,14 +89,12 @@ class Machine:
     def close(self) -> None:
         """Kill everything in the machine and give back what it took from the host; idempotent."""
         with self._lock:
-            core, self._closed = self._core, True
-            life, self._life = self._life, -1
-            if core is None or life < 0:
+            core, closed, self._closed = self._core, self._closed, True
+            if core is None or closed:
                 return
             if os.getpid() == self._owner:
                 self._end(core)
             core.release(self._kill_slot())
-            os.close(life)
             for stream in (self.stdin, self.stdout, self.stderr):
                 close_quietly(stream)
 
@@ -142,7 +131,7 @@ class Machine:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_life", -1) >= 0:
+        if getattr(self, "_core", None) is not None:
             self.close()
 
     def _running(self) -> native.CoreMachine:

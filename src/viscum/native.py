@@ -91,12 +91,11 @@ def launch(
     streams: tuple[int, int, int],
     *,
     target: int = -1,
-    life: int = -1,
     fail_at: int = NO_FAULT,
 ) -> CoreMachine:
     """Start a machine; returns once its command executes. Raises LaunchError."""
     try:
-        return _core.launch(loaded, machine_id, *streams, target, life, fail_at)
+        return _core.launch(loaded, machine_id, *streams, target, fail_at)
     except Failure as failure:
         raise explain(plan, failure) from None
 

@@ -166,6 +166,8 @@ class Process:
     ) -> tuple[bytes, bytes]:
         """Feed `input`, read both streams to their end, and wait; each keeps `output_limit` bytes.
 
+        Output that others still hold open is awaited for one second after the command's end.
+
         Raises TimeoutExpired; the command then still runs.
         """
         stdout, stderr, _ = self._exchange(input, timeout, output_limit)
@@ -177,7 +179,8 @@ class Process:
         from .streams import exchange
 
         end = None if timeout is None else time.monotonic() + timeout
-        outputs = exchange(self.stdin, (self.stdout, self.stderr), data, timeout, limit)
+        streams = (self.stdout, self.stderr)
+        outputs = exchange(self.stdin, streams, data, timeout, limit, self._core.fileno())
         self.wait(None if end is None else max(0.0, end - time.monotonic()))
         return outputs
 

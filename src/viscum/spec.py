@@ -168,7 +168,7 @@ class Spec(Frozen):
     tty: bool = False
     strict: bool = False
     lives: bool = False
-    """Outlives the thread that starts it: ends when its life pipe is closed, and may be resized."""
+    """Outlives the thread that starts it: ends with the process, and may be resized."""
     stop_signal: int = 15
     stop_timeout: float = 10.0
     identity: tuple[int, int, tuple[int, ...]] = (0, 0, ())
