@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from bare_child import CHILD_WRITERS
 from bare_host import HOST_WRITERS, LOAD_WRITERS, Unknown, number, quoted, slot
-
 from viscum.drivers.process import BASE_ID
 from viscum.plan import NONE
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab import Lab
-
     from viscum.drivers.process import Compiled
 
 __all__ = ["build", "mark_names", "steps"]

@@ -22,7 +22,6 @@ from bare_host import (
     text,
     word,
 )
-
 from viscum.plan import NONE
 
 if TYPE_CHECKING:

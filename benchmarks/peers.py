@@ -15,7 +15,6 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from bare_host import blob
-
 from viscum import launching
 from viscum.drivers.process import BASE_ID, RANGE
 from viscum.guard import capabilities, profile
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from lab import Lab
-
     from viscum.drivers.process import Compiled
 
 __all__ = ["CPUS", "DIFFERENCES", "LIMITING", "LIMITS", "MEMORY", "PIDS"]

@@ -7,21 +7,19 @@ from typing import TYPE_CHECKING
 
 import bare
 import peers
-from measure import Figure, at_least, at_most, compare, interleave
-from workers import bare_worker, python_worker
-
 import viscum
+from measure import Figure, at_least, at_most, compare, interleave
 from viscum import launching
 from viscum.request import make_spec
+from workers import bare_worker, python_worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab import Lab
     from measure import Effort
-    from workers import Worker
-
     from viscum.drivers.process import Compiled
+    from workers import Worker
 
 __all__ = ["compiled", "launch_rows", "options_of", "profile", "rate_rows", "second_rows"]
 

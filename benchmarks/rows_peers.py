@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import peers
 from lab import Failed
 from measure import Figure, at_least, at_most, compare, interleave
-from workers import python_worker
-
 from viscum import state
+from workers import python_worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -36,7 +36,9 @@ def main() -> int:
         start = time.perf_counter()
         viscum.run(["true"], **options)
         times.append(time.perf_counter() - start)
-    print(f"start        {sorted(times)[10] * 1e3:.2f} ms from Python to the end of `true` (median)")
+    print(
+        f"start        {sorted(times)[10] * 1e3:.2f} ms from Python to the end of `true` (median)"
+    )
     return result.exit_code
 
 

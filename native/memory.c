@@ -23,6 +23,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void forget(void) {
     pthread_mutex_init(&lock, NULL);
     pthread_cond_init(&changed, NULL);
+    if (inside[0] || inside[1]) SYS(SYS_prctl, PR_SET_DUMPABLE, dumpable);
     inside[0] = inside[1] = 0;
 }
 

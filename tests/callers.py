@@ -89,9 +89,7 @@ class Caller:
             return self._call([script("viscum"), *words], options)
         return self._call(self.command(*python_words(False), "-m", "viscum", *words), options)
 
-    def _call(
-        self, command: list[str], options: dict[str, object]
-    ) -> subprocess.CompletedProcess:
+    def _call(self, command: list[str], options: dict[str, object]) -> subprocess.CompletedProcess:
         settings = {"timeout": TIMEOUT, "env": self.environment(), "cwd": "/", **options}
         if "input" not in settings:
             settings.setdefault("stdin", subprocess.DEVNULL)
@@ -114,7 +112,9 @@ def make_caller(kind: str) -> Caller:
     if users:
         user = users[0]
         return Caller(kind, _become(user.pw_uid, user.pw_gid), user.pw_uid, user.pw_dir)
-    return Caller(kind, [*_with_ranges(), *_become(RANGED_ID, RANGED_ID)], RANGED_ID, "/nonexistent")
+    return Caller(
+        kind, [*_with_ranges(), *_become(RANGED_ID, RANGED_ID)], RANGED_ID, "/nonexistent"
+    )
 
 
 def _become(uid: int, gid: int) -> list[str]:

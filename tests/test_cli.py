@@ -224,7 +224,18 @@ def test_name_is_free_when_the_launch_failed() -> None:
     assert call("run", "--name", name, "--", "true").returncode == 0
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "-x", "a/b", "a b", "ü", "a\nb", "x" * 129, "../x"])
+def test_name_is_taken_by_one_of_many_that_want_it() -> None:
+    name = f"test-{uuid.uuid4().hex}"
+    words = ["run", "--name", name, "--", "sh", "-c", "echo mine; sleep 2"]
+    processes = [start(*words, stderr=subprocess.DEVNULL) for _ in range(6)]
+    outputs = [process.communicate(timeout=TIMEOUT)[0] for process in processes]
+    assert sorted(outputs) == [b""] * 5 + [b"mine\n"]
+    assert sorted(process.returncode for process in processes) == [0] + [125] * 5
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "-x", "a/b", "a b", "ü", "a\nb", "x" * 129, "../x"]
+)
 def test_odd_name_is_refused(name: str) -> None:
     assert_refused(call("run", f"--name={name}", "--", "true"))
 
@@ -510,7 +521,12 @@ def test_plan_file_replaces_an_older_one_whole(plan: pathlib.Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "code"),
-    [(["true"], 0), (["no-such-command"], 127), (["/usr"], 126), (["--init", "sh", "-c", "kill -9 $$"], 137)],
+    [
+        (["true"], 0),
+        (["no-such-command"], 127),
+        (["/usr"], 126),
+        (["--init", "sh", "-c", "kill -9 $$"], 137),
+    ],
     ids=str,
 )
 def test_viscum_launch_ends_with_the_code_that_a_shell_would_have(
@@ -554,7 +570,7 @@ def test_viscum_launch_holds_the_limits_and_removes_the_groups(folder: pathlib.P
     call("plan", "-o", str(path), *words)
     with subprocess.Popen([LAUNCH, str(path)], stderr=subprocess.DEVNULL) as process:
         assert process.wait(TIMEOUT) != 0
-    import leftovers  # noqa: PLC0415
+    import leftovers
 
     assert leftovers.groups(process.pid) == set()
 
@@ -615,13 +631,17 @@ def test_plan_that_was_cut_short_is_refused(kept: int, plan: pathlib.Path) -> No
     assert_launch_refuses(plan)
 
 
-@pytest.mark.parametrize("content", [b"", b"#!", b"#!\n", b"#!/x", b"\0" * 99, b"VISCUMPL", b"x" * 999])
+@pytest.mark.parametrize(
+    "content", [b"", b"#!", b"#!\n", b"#!/x", b"\0" * 99, b"VISCUMPL", b"x" * 999]
+)
 def test_file_that_is_no_plan_is_refused(content: bytes, folder: pathlib.Path) -> None:
     (folder / "file").write_bytes(content)
     assert_launch_refuses(folder / "file")
 
 
-@pytest.mark.parametrize("path", ["/no/such/file", "/", "/dev/null", "/dev/zero", "/etc/passwd", ""])
+@pytest.mark.parametrize(
+    "path", ["/no/such/file", "/", "/dev/null", "/dev/zero", "/etc/passwd", ""]
+)
 def test_path_that_is_no_plan_is_refused(path: str) -> None:
     assert_launch_refuses(path)
 
@@ -633,7 +653,7 @@ def test_viscum_launch_without_a_file_says_how() -> None:
 
 
 def test_killed_viscum_launch_leaves_no_machine(folder: pathlib.Path) -> None:
-    import leftovers  # noqa: PLC0415
+    import leftovers
 
     mark = f"VISCUM_TEST_{uuid.uuid4().hex}"
     path = folder / "job.plan"
@@ -784,9 +804,9 @@ def test_terminal_of_a_machine_is_an_ordinary_users_too(user: Caller) -> None:
 
 
 def user_words(user: Caller) -> list[str]:
-    from callers import python_words  # noqa: PLC0415
+    from callers import python_words
 
-    return [VISCUM] if user.here else [*python_words(False), "-m", "viscum"]  # noqa: FBT003
+    return [VISCUM] if user.here else [*python_words(False), "-m", "viscum"]
 
 
 # Rootless and nested faces of the same commands.

@@ -16,10 +16,10 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-import callers
-import needs
 import pytest
 
+import callers
+import needs
 import viscum
 from viscum.cli.parser import parse
 from viscum.cli.table import COMMANDS

@@ -255,7 +255,9 @@ def test_closed_streams_of_the_parent_give_no_folder(
     assert done.stdout.decode().strip() in ("ran", "refused")
 
 
-def test_environment_of_the_host_stays_there(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_of_the_host_stays_there(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VISCUM_TEST_SECRET", "leaked")
     result = caller.run(["sh", "-c", "env; cat /proc/*/environ"], timeout=30)
     assert "VISCUM_TEST_SECRET" not in result.text
@@ -297,6 +299,53 @@ def test_homes_of_the_host_are_hidden(caller: Caller) -> None:
     result = caller.run(["sh", "-c", script], timeout=30)
     words = {word for word in result.text.split() if not word.endswith(":")}
     assert words <= set(os.listdir("/home")), "folders of users may show, what is in them may not"
+
+
+UNCOVER = """
+import os
+for path in ("/tmp", "/var/tmp", "/home", "/root", "/run"):
+    for name in ("user.overlay.opaque", "trusted.overlay.opaque", "user.overlay.origin"):
+        for change in (os.removexattr, lambda p, n: os.setxattr(p, n, b"n")):
+            try:
+                change(path, name)
+            except OSError:
+                pass
+    found = set(os.listdir(path))
+    try:
+        os.rename(path, path + "-moved")
+        os.mkdir(path)
+        found |= set(os.listdir(path)) | set(os.listdir(path + "-moved"))
+        os.rmdir(path)
+        found |= set(os.listdir(path)) if os.path.exists(path) else set()
+    except OSError:
+        pass
+    print("\\n".join(found))
+"""
+
+
+@needs("python")
+def test_hidden_folders_cannot_be_uncovered(caller: Caller, secret: pathlib.Path) -> None:
+    """Neither by their attributes nor by moving or removing them."""
+    result = caller.run(["/usr/bin/python3", "-c", UNCOVER], timeout=30)
+    assert result.ok, result.stderr
+    assert secret.parent.name not in result.text
+    assert set(result.text.split()) <= set(os.listdir("/home")) | {"tmp", "lock"}
+
+
+@needs("root")
+@pytest.mark.parametrize(
+    "options",
+    [{"userns": "host"}, {"network": "host"}, {"pid": "host"}, {"ipc": "host"}, {"uts": "host"}],
+    ids=str,
+)
+def test_sharing_one_namespace_opens_nothing_else(
+    options: dict[str, object], probe: pathlib.Path
+) -> None:
+    """Each loosening loosens what it says; the calls stay refused."""
+    caller = make_caller("root")
+    lines = run_probe(caller, probe, "calls", **options)
+    assert [line for line in lines if not line.split()[1].startswith("E")] == []
+    assert run_probe(caller, probe, "readable", *sorted(MASKED), **options) == []
 
 
 def test_files_of_the_host_belong_to_nobody_inside(caller: Caller) -> None:
@@ -411,7 +460,12 @@ def test_mount_target_cannot_be_raced_out_of_the_rootfs(folder: pathlib.Path) ->
 
     def swap() -> None:
         while not stop.is_set():
-            for old, new in (("place", "kept"), ("link", "place"), ("place", "link"), ("kept", "place")):
+            for old, new in (
+                ("place", "kept"),
+                ("link", "place"),
+                ("place", "link"),
+                ("kept", "place"),
+            ):
                 os.rename(root / old, root / new)
 
     thread = threading.Thread(target=swap)

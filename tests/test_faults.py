@@ -311,6 +311,22 @@ def test_killed_caller_whose_children_live_leaves_nothing(caller: Caller) -> Non
     assert left == {}, "it lives as long as a child that only forked"
 
 
+def test_killed_caller_that_nobody_waited_for_leaves_nothing(caller: Caller) -> None:
+    """A zombie owns nothing any more."""
+    source = KEEPS.replace("process.close()", "print('up', flush=True); process.wait()")
+    mark = f"VISCUM_TEST_{uuid.uuid4().hex}"
+    command = caller.python_command(source, mark, "{}")
+    with subprocess.Popen(
+        command, env=caller.environment(), cwd="/", stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"up\n"
+        process.kill()
+        time.sleep(0.2)
+        assert caller.viscum("run", "--", "true").returncode == 0
+        left = leftovers.await_none(mark), leftovers.groups(process.pid)
+    assert left == ({}, set())
+
+
 @needs("root", "freezer")
 def test_killed_caller_with_paused_machines_leaves_nothing() -> None:
     kill_at_random(make_caller("root"), KEEPS.replace("len(sys.argv) > 3", "True"), {}, 8)
@@ -517,9 +533,7 @@ def test_entry_that_was_cut_short_is_cleared(
 
 
 @needs("root", "namespace-tools")
-def test_state_folder_of_somebody_else_is_refused(
-    state: list[str], tmp_path: pathlib.Path
-) -> None:
+def test_state_folder_of_somebody_else_is_refused(state: list[str], tmp_path: pathlib.Path) -> None:
     held = tmp_path / "run" / "viscum"
     held.mkdir(mode=0o777)
     os.chown(held, callers.PLAIN_ID, callers.PLAIN_ID)

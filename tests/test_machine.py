@@ -568,7 +568,7 @@ def test_exec_while_the_machine_closes_is_refused_or_killed() -> None:
                     machine.run(["true"], timeout=TIMEOUT)
                 except viscum.ViscumError:
                     continue
-                except BaseException as error:  # noqa: BLE001
+                except BaseException as error:
                     wrong.append(error)
                     return
 

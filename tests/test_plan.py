@@ -257,9 +257,9 @@ def has_load(data: bytes) -> bool:
     return any(int.from_bytes(data[at : at + LOADS_AT], "little") in codes for at in records)
 
 
-harmless = st.lists(
-    operations_of([name for name in HARMLESS if name != "clone"]), max_size=8
-).map(lambda operations: in_order([*operations, ONE_CLONE]))
+harmless = st.lists(operations_of([name for name in HARMLESS if name != "clone"]), max_size=8).map(
+    lambda operations: in_order([*operations, ONE_CLONE])
+)
 
 
 @given(harmless)
@@ -276,9 +276,7 @@ def test_core_refuses_every_plan_that_was_cut_short(plan: Plan, data: st.DataObj
 
 @settings(max_examples=400)
 @given(harmless, st.data())
-def test_core_refuses_or_loads_every_plan_that_was_changed(
-    plan: Plan, data: st.DataObject
-) -> None:
+def test_core_refuses_or_loads_every_plan_that_was_changed(plan: Plan, data: st.DataObject) -> None:
     changed = mutate(data, plan.encode())
     if has_load(changed):
         return

@@ -73,7 +73,7 @@ def test_run_gives_the_exit_code_of_the_command(code: int) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE])
 def test_run_gives_128_and_the_signal(number: int, probe: pathlib.Path) -> None:
     """The first process of a pid namespace is spared from its own signals, but not from faults."""
-    source = f"import os; pid = os.fork(); pid or os.abort(); print(os.waitpid(pid, 0)[1] & 127)"
+    source = "import os; pid = os.fork(); pid or os.abort(); print(os.waitpid(pid, 0)[1] & 127)"
     assert viscum.run(["/usr/bin/python3", "-c", source]).text.strip() == str(int(signal.SIGABRT))
     result = sh(f"kill -{int(number)} $$; exit 7", pid="private", init=True)
     assert result.exit_code == 128 + number
@@ -223,7 +223,11 @@ def test_file_that_is_not_executable_is_126() -> None:
 
 def test_binary_of_another_architecture_is_126(folder: pathlib.Path) -> None:
     machine = 8  # EM_MIPS
-    header = b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, 0, 64, *[0] * 2, 64, 56, 0, 0, 0, 0)
+    header = (
+        b"\x7fELF\2\1\1"
+        + bytes(9)
+        + struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, 0, 64, *[0] * 2, 64, 56, 0, 0, 0, 0)
+    )
     program = folder / "foreign"
     program.write_bytes(header)
     program.chmod(0o755)
@@ -255,7 +259,9 @@ def test_arguments_arrive_as_they_are() -> None:
 
 def test_many_long_arguments_arrive() -> None:
     words = ["x" * 1000] * 1000
-    result = viscum.run(["sh", "-c", 'echo $#; shift 999; echo "$1"', "sh", *words], timeout=TIMEOUT)
+    result = viscum.run(
+        ["sh", "-c", 'echo $#; shift 999; echo "$1"', "sh", *words], timeout=TIMEOUT
+    )
     assert result.text.split() == ["1000", "x" * 1000]
 
 
@@ -472,7 +478,7 @@ def test_capabilities_can_be_added() -> None:
 
 
 def test_default_capabilities_are_those_that_are_documented() -> None:
-    from viscum.guard import capabilities  # noqa: PLC0415
+    from viscum.guard import capabilities
 
     has = int(output("grep CapEff /proc/self/status").split()[1], 16)
     assert has == capabilities.mask(capabilities.DEFAULT)
@@ -542,7 +548,7 @@ def test_pid_namespace_of_the_host_leaves_no_process(caller: Caller) -> None:
     except viscum.HostError:
         return  # refused where there is no group to kill it by
     assert result.ok, result.stderr
-    import leftovers  # noqa: PLC0415
+    import leftovers
 
     left = leftovers.await_none(mark)
     for pid in left:
@@ -587,9 +593,12 @@ def test_network_private_has_a_way_out() -> None:
         host_port = server.getsockname()
         source = f"import socket; socket.create_connection({host_port!r}, timeout=5); print('out')"
         result = viscum.run(["/usr/bin/python3", "-c", source], network="private", timeout=TIMEOUT)
-    assert "lo" not in viscum.run(
-        ["sh", "-c", "ls /sys/class/net | grep -v lo"], network="private", timeout=TIMEOUT
-    ).text.split()
+    assert (
+        "lo"
+        not in viscum.run(
+            ["sh", "-c", "ls /sys/class/net | grep -v lo"], network="private", timeout=TIMEOUT
+        ).text.split()
+    )
     assert result.text in ("out\n", ""), result.stderr
 
 
@@ -676,7 +685,9 @@ def test_rootfs_is_not_written_to(rootfs: pathlib.Path) -> None:
     assert sorted(rootfs.rglob("*")) == before
 
 
-def test_rootfs_with_nothing_but_a_command_is_enough(folder: pathlib.Path, probe: pathlib.Path) -> None:
+def test_rootfs_with_nothing_but_a_command_is_enough(
+    folder: pathlib.Path, probe: pathlib.Path
+) -> None:
     program = folder / "probe"
     program.write_bytes((probe / "probe").read_bytes())
     program.chmod(0o755)
@@ -731,7 +742,7 @@ HOSTILE += ["bin/sub", "etc/passwd", "etc/group"]
 @pytest.mark.parametrize("relative", [False, True], ids=["absolute", "upwards"])
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_link_in_a_rootfs_leads_nowhere(
-    name: str, relative: bool, rootfs: pathlib.Path, folder: pathlib.Path  # noqa: FBT001
+    name: str, relative: bool, rootfs: pathlib.Path, folder: pathlib.Path
 ) -> None:
     outside = folder / "outside"
     outside.mkdir(mode=0o777)
@@ -744,7 +755,10 @@ def test_hostile_link_in_a_rootfs_leads_nowhere(
     target = f"{climb.rstrip('/')}{outside}" + ("/file" if "." in name else "")
     place.symlink_to(target)
     options = {"hosts": {"a": "1.1.1.1"}, "dns": ["1.1.1.1"], "hostname": "box", "user": "0"}
-    mounts = [viscum.Mount("", "/tmp/scratch", kind="tmpfs"), viscum.Mount(str(outside), "/bin/sub/x")]
+    mounts = [
+        viscum.Mount("", "/tmp/scratch", kind="tmpfs"),
+        viscum.Mount(str(outside), "/bin/sub/x"),
+    ]
     try:
         command = ["/bin/probe", "writable", "/outside"]
         result = viscum.run(command, rootfs=str(rootfs), mounts=mounts, **options, timeout=TIMEOUT)
@@ -775,7 +789,9 @@ def test_hostile_user_file_in_a_rootfs_is_survived(
         viscum.run(["/bin/probe", "ids"], rootfs=str(rootfs), user="alice:team", groups=["x"])
 
 
-@pytest.mark.parametrize("name", ["with space", "ümlaut", "comma,colon:", "new\nline", "-dash", "%s"])
+@pytest.mark.parametrize(
+    "name", ["with space", "ümlaut", "comma,colon:", "new\nline", "-dash", "%s"]
+)
 def test_folder_with_an_odd_name_can_be_root_and_volume(
     name: str, folder: pathlib.Path, probe: pathlib.Path
 ) -> None:
@@ -892,7 +908,7 @@ def test_unknown_option_is_a_type_error() -> None:
 
 @pytest.mark.parametrize("size", ["512M", "512m", "512mb", "512MiB", "512Mi", 512 << 20, "0.5g"])
 def test_size_is_understood_however_it_is_written(size: str | int) -> None:
-    from viscum.spec import parse_size  # noqa: PLC0415
+    from viscum.spec import parse_size
 
     assert parse_size(size) == 512 << 20
 
@@ -1001,14 +1017,19 @@ def test_machine_dies_with_the_thread_that_runs_it_not_before() -> None:
 def test_ordinary_user_in_a_user_namespace_can_run(user: Caller) -> None:
     """As inside of a container: root of a namespace that has few ids."""
     source = "import viscum; print(viscum.run(['echo', 'inside']).text)"
-    words = ["unshare", "--user", "--map-root-user", *user.python_command(source)[len(user.prefix) :]]
+    words = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        *user.python_command(source)[len(user.prefix) :],
+    ]
     done = user._call([*user.prefix, *words], {})
     assert done.stdout.strip() == b"inside", done.stderr.decode()
 
 
 def test_machine_runs_in_a_machine(caller: Caller) -> None:
     """With the loosening that the error's hint names."""
-    import callers  # noqa: PLC0415
+    import callers
 
     source = "import viscum; print(viscum.run(['echo', 'nested']).text)"
     package = callers.package_folder()

@@ -11,4 +11,4 @@ from viscum.guard import capabilities, profile, seccomp
 def test_precompiled_filter_is_what_the_compiler_makes(arch: str) -> None:
     names = frozenset("CAP_" + name for name in capabilities.DEFAULT)
     made = seccomp.compile_policy(profile.default_rules(names), arch)
-    assert importlib.import_module(f"viscum.guard.filter_{arch}").PROGRAM == made
+    assert made == importlib.import_module(f"viscum.guard.filter_{arch}").PROGRAM
