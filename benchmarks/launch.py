@@ -1,6 +1,7 @@
 """All figures of SPECIFICATION.md in one command: a table, and JSON for those who keep it.
 
-    python benchmarks/launch.py [--json FILE] [--only NAME,...] [--rounds N] [--quick] [--wait] [--profile]
+    python benchmarks/launch.py [--only NAME,...] [--rounds N | --quick] [--wait] [--json FILE]
+    python benchmarks/launch.py --profile
 
 It runs as root, from an environment that has this engine installed. Figures are medians of
 interleaved rounds and ratios are taken pair by pair; nothing here fails for being slow. The exit

@@ -1,4 +1,5 @@
 /* Generated from src/viscum/plan.py by tools/gen_vocabulary.py. Do not edit. */
+/* clang-format off */
 #ifndef VISCUM_VOCABULARY_H
 #define VISCUM_VOCABULARY_H
 

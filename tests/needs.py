@@ -26,7 +26,7 @@ def needs(*names: str) -> pytest.MarkDecorator:
     """Mark a test with what it needs; see CHECKS for the names."""
     unknown = set(names) - set(CHECKS)
     if unknown:
-        raise ValueError(f"needs({sorted(unknown)[0]!r}) is unknown")
+        raise ValueError(f"needs({min(unknown)!r}) is unknown")
     return pytest.mark.needs(*names)
 
 

@@ -15,6 +15,7 @@ def header() -> str:
     """Return the text of the header."""
     lines = [
         "/* Generated from src/viscum/plan.py by tools/gen_vocabulary.py. Do not edit. */",
+        "/* clang-format off */",
         "#ifndef VISCUM_VOCABULARY_H",
         "#define VISCUM_VOCABULARY_H",
         "",
