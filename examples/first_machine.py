@@ -11,7 +11,8 @@ LOOK = """
 echo "hostname     $(hostname)"
 echo "pid 1        $(cat /proc/1/comm)"
 echo "processes    $(ls /proc | grep -c '^[0-9]')"
-echo "user         $(id -un) ($(id -u)), in the host's ids $(awk '{print $2 "-" $2+$3-1}' /proc/self/uid_map | tr '\\n' ' ')"
+ids=$(awk '{print $2 "-" $2+$3-1}' /proc/self/uid_map | tr '\\n' ' ')
+echo "user         $(id -un) ($(id -u)), of the host: $ids"
 memory=/sys/fs/cgroup/memory/memory.limit_in_bytes
 [ -e $memory ] || memory=/sys/fs/cgroup/memory.max
 echo "memory limit $(cat $memory 2>/dev/null || echo none) bytes"
@@ -37,7 +38,8 @@ def main() -> int:
         viscum.run(["true"], **options)
         times.append(time.perf_counter() - start)
     print(
-        f"start        {sorted(times)[10] * 1e3:.2f} ms from Python to the end of `true` (median)"
+    median = sorted(times)[10] * 1e3
+    print(f"start        {median:.2f} ms from Python to the end of `true` (median)")
     )
     return result.exit_code
 
