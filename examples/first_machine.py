@@ -37,10 +37,8 @@ def main() -> int:
         start = time.perf_counter()
         viscum.run(["true"], **options)
         times.append(time.perf_counter() - start)
-    print(
     median = sorted(times)[10] * 1e3
     print(f"start        {median:.2f} ms from Python to the end of `true` (median)")
-    )
     return result.exit_code
 
 
