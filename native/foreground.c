@@ -29,6 +29,7 @@ static unsigned long long start_time(unsigned long pid) {
     snprintf(path, sizeof path, "/proc/%lu/stat", pid);
     if (read_small(path, data, sizeof data) <= 0) return 0;
     char *at = strrchr(data, ')');
+    if (at && (at[2] == 'Z' || at[2] == 'X')) return 0; /* ended, though not waited for */
     for (int field = 2; at && field < 22; field++) at = strchr(at + 1, ' ');
     return at ? strtoull(at + 1, NULL, 10) : 0;
 }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from _thread import allocate_lock
 from itertools import count
 
+from .errors import HostError
 from .frozen import Frozen
 
 TYPE_CHECKING = False
@@ -121,11 +123,18 @@ class Host(Frozen):
         return _version(self.release)
 
 
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
 def _read(path: str) -> str:
+    """Return what a file of the kernel says, nothing where it is not there."""
     try:
         with open(path, "rb", buffering=0) as file:
             return file.read(1 << 20).decode("utf-8", "surrogateescape")
-    except OSError:
+    except OSError as error:
+        if error.errno in EXHAUSTED:
+            reason = os.strerror(error.errno).lower()
+            raise HostError(f"{path}: {reason}", hint="raise ulimit -n, or end what runs") from None
         return ""
 
 
@@ -291,6 +300,10 @@ def _version(release: str) -> tuple[int, int]:
     return int(major), int("".join(c for c in minor if c.isdigit()) or 0)
 
 
+DEAD = ("Z", "X")
+"""States of a process that has ended, though nobody may have waited for it (proc_pid_stat(5))."""
+
+
 def owner_prefix(pid: int | None = None) -> str:
     """Return `PIDNS-PID-START`, in hexadecimal: which process owns a machine of that id.
 
@@ -298,7 +311,8 @@ def owner_prefix(pid: int | None = None) -> str:
     """
     process = "self" if pid is None else str(pid)
     stat = _read(f"/proc/{process}/stat")
-    start = int(stat.rpartition(")")[2].split()[19]) if stat else 0
+    fields = stat.rpartition(")")[2].split()
+    start = int(fields[19]) if fields and fields[0] not in DEAD else 0
     number = os.getpid() if pid is None else pid
     return f"{os.stat('/proc/self/ns/pid').st_ino:x}-{number:x}-{start:x}"
 

@@ -10,7 +10,7 @@ from _thread import allocate_lock
 from . import host as host_module
 from . import native
 from .drivers.process import Compiled, compile_exec, compile_plan
-from .errors import LaunchError, ViscumWarning
+from .errors import HostError, LaunchError, ViscumWarning
 from .frozen import Frozen
 from .guard import capabilities
 from .guard.filter import compile_filter
@@ -90,9 +90,17 @@ def _filter(spec: Spec, host: Host) -> bytes:
     return compile_filter(spec.seccomp, capabilities.effective(spec.cap_add, spec.cap_drop), host)
 
 
+def _unreadable(error: OSError) -> HostError:
+    reason = (error.strerror or "cannot be read").lower()
+    return HostError(f"{error.filename or 'this host'}: {reason}", hint="raise ulimit -n?")
+
+
 def compile_machine(spec: Spec, host: Host) -> Compiled:
     """Return the plan that launches a machine of `spec`."""
-    return compile_plan(spec, host, init=INIT, seccomp=_filter(spec, host))
+    try:
+        return compile_plan(spec, host, init=INIT, seccomp=_filter(spec, host))
+    except OSError as error:
+        raise _unreadable(error) from None
 
 
 def compile_command(spec: Spec, host: Host, folders: tuple[str, ...], into: str) -> Compiled:
