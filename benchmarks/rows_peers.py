@@ -11,17 +11,19 @@ import sys
 import sysconfig
 from typing import TYPE_CHECKING
 
+import bare
 import peers
 from lab import Failed
 from measure import Figure, at_least, at_most, compare, interleave
+from rows_launch import compiled
 from viscum import state
-from workers import python_worker
+from workers import bare_worker, python_worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from lab import Lab
-    from measure import Effort, Rounds
+    from measure import Effort, Rounds, Side
 
 __all__ = ["command_rows", "peer_rows", "plan_rows", "script_path"]
 
@@ -48,9 +50,13 @@ def _installed(lab: Lab) -> tuple[dict[str, dict[str, object]], dict[str, str]]:
 
 
 def _against(
-    lab: Lab, effort: Effort, own: Mapping[str, Mapping[str, object]], names: Sequence[str]
+    lab: Lab,
+    effort: Effort,
+    own: Mapping[str, Mapping[str, object]],
+    names: Sequence[str],
+    more: Mapping[str, Side] | None = None,
 ) -> tuple[Rounds, dict[str, str]]:
-    """Measure our jobs and those of the peers in interleaved rounds.
+    """Measure our jobs and those of the peers in interleaved rounds, and `more` beside them.
 
     The peers run from the same Python program, in a mount namespace of its own where they need
     one; ours in the host's.
@@ -61,7 +67,7 @@ def _against(
     theirs = lab.start(python_worker(working, before=peers.detached()))
     sides = {name: (ours.side(name), OWN_BATCH) for name in own}
     sides |= {name: (theirs.side(name), BATCHES[name]) for name in working}
-    return interleave(sides, effort.part(DEAR)), missing
+    return interleave({**sides, **(more or {})}, effort.part(DEAR)), missing
 
 
 def script_path(name: str) -> str:
@@ -78,24 +84,33 @@ def _flags(lab: Lab) -> list[str]:
     return [*flags, "--pids-limit", str(peers.PIDS), "--rootfs", lab.rootfs]
 
 
+def _bare(lab: Lab, options: Mapping[str, object], name: str) -> Side:
+    """Return the side of the bare C program of a machine: what no engine can be faster than."""
+    made = compiled(["/bin/true"], dict(options))
+    return lab.start(bare_worker(bare.build(lab, made, name))).side("launch"), OWN_BATCH
+
+
 def peer_rows(lab: Lab, effort: Effort) -> Iterator[Figure]:
     """`viscum.run` against `subprocess.run` of each peer; with limits where the peer has them."""
-    job = {"kind": "launch", "command": ["/bin/true"]}
-    own = {
-        "limited": {**job, "options": {**peers.LIMITS, "rootfs": lab.rootfs}},
-        "free": {**job, "options": {"rootfs": lab.rootfs}},
+    options: dict[str, dict[str, object]] = {
+        "limited": {**peers.LIMITS, "rootfs": lab.rootfs},
+        "free": {"rootfs": lab.rootfs},
     }
-    rounds, missing = _against(lab, effort, own, list(BATCHES))
+    job = {"kind": "launch", "command": ["/bin/true"]}
+    own = {name: {**job, "options": given} for name, given in options.items()}
+    floors = {f"bare-{name}": _bare(lab, given, f"bare-{name}") for name, given in options.items()}
+    rounds, missing = _against(lab, effort, own, list(BATCHES), floors)
     for name, less in peers.DIFFERENCES.items():
         if name in missing:
             yield Figure("4", f"{name}: {missing[name]}", 0.0, None, 0.0)
             continue
         equal = "limited" if name in peers.LIMITING else "free"
+        without = "" if equal == "limited" else " without limits"
         target = at_least(LEAST_FASTER[name]) if name in LEAST_FASTER else None
-        what = f"{name} / viscum.run{'' if equal == 'limited' else ' without limits'}"
+        what = f"{name} / viscum.run{without}"
         yield compare("4", what, rounds, equal, name, target, faster=True, note=less)
-        if equal == "free":
-            yield compare("4", f"{name} / viscum.run", rounds, "limited", name, faster=True)
+        what = f"{name} / bare C of the same plan{without}"
+        yield compare("4", what, rounds, f"bare-{equal}", name, faster=True)
 
 
 def plan_rows(lab: Lab, effort: Effort) -> Iterator[Figure]:

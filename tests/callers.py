@@ -6,7 +6,6 @@ import functools
 import os
 import pathlib
 import pickle
-import pwd
 import shutil
 import subprocess
 import sys
@@ -140,6 +139,16 @@ def _with_ranges() -> list[str]:
     return ["unshare", "--mount", "--propagation", "private", "sh", "-c", text, "sh"]
 
 
+V1_ONLY = "umount /sys/fs/cgroup/unified 2>/dev/null; "
+NO_GROUPS = "umount -l /sys/fs/cgroup; "
+
+
+def in_mounts(script: str, command: list[str]) -> list[str]:
+    """Return `command` in a mount namespace in which `script` has changed something."""
+    text = f'{script} exec "$@"'
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", text, "sh", *command]
+
+
 _folders: list[str] = []
 
 
@@ -186,11 +195,3 @@ def python_words(here: bool) -> tuple[str, ...]:
     if here or (_reachable(real) and all(_reachable(path) for path in parents[:2])):
         return (sys.executable, "-W", "error")
     return ("/usr/bin/python3", "-W", "error")
-
-
-def user_name(uid: int) -> str:
-    """Return the name of a user of the host, or its number."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

@@ -7,9 +7,7 @@ import os
 import pathlib
 import re
 import signal
-import stat
 import subprocess
-import termios
 import time
 import uuid
 from typing import TYPE_CHECKING
@@ -17,40 +15,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 import viscum
-from callers import make_caller, script
+from callers import make_caller
+from commands import TIMEOUT, VISCUM, assert_refused, call, start
 from needs import needs
-from terminals import Terminal
 from viscum.cli.table import COMMANDS, MACHINE
 
 if TYPE_CHECKING:
     from callers import Caller
 
 pytestmark = needs("userns")
-
-TIMEOUT = 60
-VISCUM, LAUNCH = script("viscum"), script("viscum-launch")
-
-
-def call(*words: str, **options: object) -> subprocess.CompletedProcess:
-    """Run a command of this installation; its output is kept."""
-    settings = {"capture_output": True, "timeout": TIMEOUT, "check": False, **options}
-    if "input" not in settings:
-        settings.setdefault("stdin", subprocess.DEVNULL)
-    return subprocess.run([VISCUM, *words], **settings)
-
-
-def start(*words: str, **options: object) -> subprocess.Popen:
-    settings = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **options}
-    return subprocess.Popen([VISCUM, *words], **settings)
-
-
-def assert_refused(done: subprocess.CompletedProcess, code: int = 125) -> None:
-    """One clear error, nothing else."""
-    text = done.stderr.decode()
-    assert done.returncode == code, (done.returncode, text)
-    assert "Traceback" not in text
-    assert len(re.findall("^viscum: ", text, re.MULTILINE)) == 1, text
-    assert done.stdout == b""
 
 
 # What it is.

@@ -5,55 +5,23 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import re
 import signal
 import stat
 import subprocess
-import termios
 import time
 import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
-import viscum
-from callers import make_caller, script
+import leftovers
+from commands import LAUNCH, TIMEOUT, call, run_words
 from needs import needs
-from terminals import Terminal
-from viscum.cli.table import COMMANDS, MACHINE
 
 if TYPE_CHECKING:
     from callers import Caller
 
 pytestmark = needs("userns")
-
-TIMEOUT = 60
-VISCUM, LAUNCH = script("viscum"), script("viscum-launch")
-
-
-def call(*words: str, **options: object) -> subprocess.CompletedProcess:
-    """Run a command of this installation; its output is kept."""
-    settings = {"capture_output": True, "timeout": TIMEOUT, "check": False, **options}
-    if "input" not in settings:
-        settings.setdefault("stdin", subprocess.DEVNULL)
-    return subprocess.run([VISCUM, *words], **settings)
-
-
-def start(*words: str, **options: object) -> subprocess.Popen:
-    settings = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **options}
-    return subprocess.Popen([VISCUM, *words], **settings)
-
-
-def assert_refused(done: subprocess.CompletedProcess, code: int = 125) -> None:
-    """One clear error, nothing else."""
-    text = done.stderr.decode()
-    assert done.returncode == code, (done.returncode, text)
-    assert "Traceback" not in text
-    assert len(re.findall("^viscum: ", text, re.MULTILINE)) == 1, text
-    assert done.stdout == b""
-
-
-# plan.
 
 
 def test_plan_prints_every_operation() -> None:
@@ -82,32 +50,25 @@ def plan(folder: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def run_plan(*words: object, **options: object) -> subprocess.CompletedProcess:
-    settings = {"capture_output": True, "timeout": TIMEOUT, "check": False, **options}
-    if "input" not in settings:
-        settings.setdefault("stdin", subprocess.DEVNULL)
-    return subprocess.run([str(word) for word in words], **settings)
-
-
 def test_plan_file_runs_by_itself(plan: pathlib.Path) -> None:
-    done = run_plan(plan, input=b"input")
+    done = run_words(plan, input=b"input")
     assert (done.stdout, done.returncode) == (b"from the plan\ninput", 6), done.stderr
 
 
 def test_plan_file_runs_through_viscum_launch(plan: pathlib.Path) -> None:
-    done = run_plan(LAUNCH, plan, input=b"input")
+    done = run_words(LAUNCH, plan, input=b"input")
     assert (done.stdout, done.returncode) == (b"from the plan\ninput", 6), done.stderr
 
 
 def test_plan_file_runs_again_and_again(plan: pathlib.Path) -> None:
-    assert [run_plan(plan).returncode for _ in range(5)] == [6] * 5
+    assert [run_words(plan).returncode for _ in range(5)] == [6] * 5
 
 
 def test_plan_file_of_an_ordinary_user_runs(user: Caller, folder: pathlib.Path) -> None:
     folder.chmod(0o777)
     path = folder / "job.plan"
     assert user.viscum("plan", "-o", str(path), "--", "id", "-u").returncode == 0
-    done = run_plan(*user.command(LAUNCH if user.here else reachable(folder), str(path)))
+    done = run_words(*user.command(LAUNCH if user.here else reachable(folder), str(path)))
     assert done.stdout == b"0\n", done.stderr
 
 
@@ -149,7 +110,7 @@ def test_viscum_launch_ends_with_the_code_that_a_shell_would_have(
     call("plan", "-o", str(path), "--", *words) if words[0] != "--init" else call(
         "plan", "-o", str(path), *words
     )
-    assert run_plan(LAUNCH, path).returncode == code
+    assert run_words(LAUNCH, path).returncode == code
 
 
 def test_viscum_launch_forwards_signals(folder: pathlib.Path) -> None:
@@ -183,13 +144,11 @@ def test_viscum_launch_holds_the_limits_and_removes_the_groups(folder: pathlib.P
     call("plan", "-o", str(path), *words)
     with subprocess.Popen([LAUNCH, str(path)], stderr=subprocess.DEVNULL) as process:
         assert process.wait(TIMEOUT) != 0
-    import leftovers
-
     assert leftovers.groups(process.pid) == set()
 
 
 def assert_launch_refuses(path: object, *words: str) -> str:
-    done = run_plan(LAUNCH, path)
+    done = run_words(LAUNCH, path)
     text = done.stderr.decode()
     assert done.returncode == 125, (done.returncode, text)
     assert done.stdout == b""
@@ -207,7 +166,7 @@ def test_stale_plan_is_refused(folder: pathlib.Path) -> None:
     volume.mkdir()
     path = folder / "job.plan"
     call("plan", "-o", str(path), "-v", f"{volume}:/data", "--", "true")
-    assert run_plan(LAUNCH, path).returncode == 0
+    assert run_words(LAUNCH, path).returncode == 0
     volume.rename(folder / "old")
     volume.mkdir()
     assert_launch_refuses(path, "compile")
@@ -260,14 +219,12 @@ def test_path_that_is_no_plan_is_refused(path: str) -> None:
 
 
 def test_viscum_launch_without_a_file_says_how() -> None:
-    done = run_plan(LAUNCH)
+    done = run_words(LAUNCH)
     assert done.returncode == 125
     assert b"viscum-launch FILE" in done.stderr
 
 
 def test_killed_viscum_launch_leaves_no_machine(folder: pathlib.Path) -> None:
-    import leftovers
-
     mark = f"VISCUM_TEST_{uuid.uuid4().hex}"
     path = folder / "job.plan"
     call("plan", "-o", str(path), "-e", f"{mark}=1", "--", "sh", "-c", "echo ready; sleep 600")

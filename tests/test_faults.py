@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import pickle
 import random
-import re
 import signal
 import subprocess
 import time
@@ -24,8 +22,6 @@ from callers import KINDS, ROOTLESS, make_caller
 from needs import needs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from callers import Caller
 
 pytestmark = needs("userns")
@@ -364,23 +360,13 @@ def processes_named(name: str) -> set[int]:
     return found
 
 
-V1_ONLY = "umount /sys/fs/cgroup/unified 2>/dev/null; "
-NO_GROUPS = "umount -l /sys/fs/cgroup; "
-
-
-def with_layout(script: str, command: list[str]) -> list[str]:
-    """Return `command` in a mount namespace in which `script` has changed the cgroup mounts."""
-    text = f'{script} exec "$@"'
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", text, "sh", *command]
-
-
 @needs("root", "cgroup-v1", "namespace-tools")
-@pytest.mark.parametrize("script", [V1_ONLY, NO_GROUPS], ids=["v1", "none"])
+@pytest.mark.parametrize("script", [callers.V1_ONLY, callers.NO_GROUPS], ids=["v1", "none"])
 @pytest.mark.parametrize("source", [RUNS, KEEPS], ids=["run", "machine"])
 def test_killed_caller_leaves_nothing_on_other_layouts(script: str, source: str) -> None:
     """Without cgroup v2 there is no `cgroup.kill` and no start inside of a group."""
     root = make_caller("root")
-    caller = callers.Caller("root", with_layout(script, []), 0, root.home)
+    caller = callers.Caller("root", callers.in_mounts(script, []), 0, root.home)
     kill_at_random(caller, source, {}, 8)
 
 
@@ -388,7 +374,7 @@ def test_killed_caller_leaves_nothing_on_other_layouts(script: str, source: str)
 def test_killed_caller_with_machines_frozen_by_v1_leaves_nothing() -> None:
     """What cgroup v1 has frozen does not die before it is thawed."""
     root = make_caller("root")
-    caller = callers.Caller("root", with_layout(V1_ONLY, []), 0, root.home)
+    caller = callers.Caller("root", callers.in_mounts(callers.V1_ONLY, []), 0, root.home)
     kill_at_random(caller, KEEPS.replace("len(sys.argv) > 3", "True"), {}, 5)
 
 
@@ -408,7 +394,7 @@ assert viscum.run(["sh", "-c", "(setsid sleep 600 &); exit 3"], pids=20).exit_co
 print("fine")
 """
     root = make_caller("root")
-    words = with_layout(V1_ONLY, root.python_command(source))
+    words = callers.in_mounts(callers.V1_ONLY, root.python_command(source))
     done = subprocess.run(words, capture_output=True, timeout=TIMEOUT, check=False)
     assert done.stdout == b"fine\n", done.stderr.decode()[-2000:]
 
@@ -428,7 +414,7 @@ try:
 except viscum.HostError as error:
     print("refused")
 """
-    words = with_layout(NO_GROUPS, make_caller("root").python_command(source))
+    words = callers.in_mounts(callers.NO_GROUPS, make_caller("root").python_command(source))
     done = subprocess.run(words, capture_output=True, timeout=TIMEOUT, check=False)
     assert done.stdout == b"refused\n", done.stderr.decode()[-2000:]
 

@@ -5,22 +5,17 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import pickle
-import random
 import re
-import signal
 import subprocess
-import time
 import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
 import callers
-import leftovers
 import viscum
 import viscum.launching
-from callers import KINDS, ROOTLESS, make_caller
+from callers import make_caller
 from needs import needs
 
 if TYPE_CHECKING:
@@ -33,9 +28,6 @@ pytestmark = needs("userns")
 TIMEOUT = 60
 
 
-# A host that is full.
-
-
 @needs("root", "namespace-tools")
 @pytest.mark.parametrize(
     "mount",
@@ -45,7 +37,7 @@ TIMEOUT = 60
 def test_state_folder_that_takes_nothing_is_one_clear_error(mount: str) -> None:
     words = [callers.script("viscum"), "run", "--name", "box", "--", "echo", "ran"]
     done = subprocess.run(
-        with_layout(f"{mount};", words), capture_output=True, timeout=TIMEOUT, check=False
+        callers.in_mounts(f"{mount};", words), capture_output=True, timeout=TIMEOUT, check=False
     )
     assert done.returncode == 125
     assert done.stdout == b""
@@ -63,7 +55,10 @@ def test_full_state_disk_leaves_no_entry() -> None:
     viscum_script = callers.script("viscum")
     inner = f"{viscum_script} run --name box -- true; echo $?; find /run/viscum -type l -o -name '*.json*'"
     done = subprocess.run(
-        with_layout(script, ["sh", "-c", inner]), capture_output=True, timeout=TIMEOUT, check=False
+        callers.in_mounts(script, ["sh", "-c", inner]),
+        capture_output=True,
+        timeout=TIMEOUT,
+        check=False,
     )
     assert done.stdout == b"125\n", (done.stdout, done.stderr)
     assert_one_error(done.stderr)
@@ -82,7 +77,7 @@ def state(tmp_path: pathlib.Path) -> Iterator[list[str]]:
         pytest.skip("the folder of a user follows XDG_RUNTIME_DIR: see the next test")
     held = tmp_path / "run"
     held.mkdir()
-    yield with_layout(f"mount --bind {held} /run;", [])
+    yield callers.in_mounts(f"mount --bind {held} /run;", [])
 
 
 @needs("root", "namespace-tools")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import gc
 import os
 import pathlib
-import resource
 import selectors
 import signal
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import gc
 import os
-import pathlib
 import resource
-import selectors
 import signal
 import sys
 import threading
@@ -19,7 +16,7 @@ import pytest
 
 import leftovers
 import viscum
-from callers import KINDS, Caller, make_caller
+from callers import Caller, make_caller
 from needs import needs
 
 if TYPE_CHECKING:
@@ -35,16 +32,6 @@ PIPE, STDOUT, DEVNULL = viscum.PIPE, viscum.STDOUT, viscum.DEVNULL
 def machine() -> Iterator[viscum.Machine]:
     with viscum.Machine() as running:
         yield running
-
-
-def ends(done: object, seconds: float = TIMEOUT) -> bool:
-    """Whether calling `done` becomes true within some seconds."""
-    limit = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > limit:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 # Threads, forks, loops.

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import pathlib
 import signal
-import socket
 import struct
-import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+import callers
 import viscum
-from callers import KINDS, make_caller
 from needs import needs
 
 if TYPE_CHECKING:
@@ -364,8 +362,6 @@ def test_ordinary_user_in_a_user_namespace_can_run(user: Caller) -> None:
 
 def test_machine_runs_in_a_machine(caller: Caller) -> None:
     """With the loosening that the error's hint names."""
-    import callers
-
     source = "import viscum; print(viscum.run(['echo', 'nested']).text)"
     package = callers.package_folder()
     mounts = [viscum.Mount(package, "/opt/package", read_only=True)]

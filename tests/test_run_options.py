@@ -6,17 +6,18 @@ import os
 import pathlib
 import signal
 import socket
-import struct
 import subprocess
-import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+import leftovers
 import viscum
 from callers import KINDS, make_caller
 from needs import needs
+from viscum.guard import capabilities
+from viscum.spec import parse_size
 
 if TYPE_CHECKING:
     from callers import Caller
@@ -244,8 +245,6 @@ def test_capabilities_can_be_added() -> None:
 
 
 def test_default_capabilities_are_those_that_are_documented() -> None:
-    from viscum.guard import capabilities
-
     has = int(output("grep CapEff /proc/self/status").split()[1], 16)
     assert has == capabilities.mask(capabilities.DEFAULT)
 
@@ -314,8 +313,6 @@ def test_pid_namespace_of_the_host_leaves_no_process(caller: Caller) -> None:
     except viscum.HostError:
         return  # refused where there is no group to kill it by
     assert result.ok, result.stderr
-    import leftovers
-
     left = leftovers.await_none(mark)
     for pid in left:
         os.kill(pid, signal.SIGKILL)
@@ -535,8 +532,6 @@ def test_unknown_option_is_a_type_error() -> None:
 
 @pytest.mark.parametrize("size", ["512M", "512m", "512mb", "512MiB", "512Mi", 512 << 20, "0.5g"])
 def test_size_is_understood_however_it_is_written(size: str | int) -> None:
-    from viscum.spec import parse_size
-
     assert parse_size(size) == 512 << 20
 
 

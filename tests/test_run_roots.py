@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import os
 import pathlib
-import signal
-import socket
-import struct
-import subprocess
-import threading
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 import viscum
-from callers import KINDS, make_caller
 from needs import needs
 
 if TYPE_CHECKING:
@@ -31,12 +24,6 @@ def sh(script: str, **options: object) -> viscum.Result:
     return viscum.run(["sh", "-c", script], **{"timeout": TIMEOUT, **options})
 
 
-def output(script: str, **options: object) -> str:
-    result = sh(script, **options)
-    assert result.ok, (result.exit_code, result.verdict, result.stderr)
-    return result.text.strip()
-
-
 @pytest.fixture
 def rootfs(folder: pathlib.Path, probe: pathlib.Path) -> pathlib.Path:
     """A root of our own with nothing but the probe and folders in it."""
@@ -49,9 +36,6 @@ def rootfs(folder: pathlib.Path, probe: pathlib.Path) -> pathlib.Path:
     program.write_bytes((probe / "probe").read_bytes())
     program.chmod(0o755)
     return root
-
-
-# Roots.
 
 
 def test_rootfs_is_the_root(caller: Caller, rootfs: pathlib.Path) -> None:

@@ -78,9 +78,14 @@ def __getattr__(name: str) -> object:
     """Import a public name when it is first used (PEP 562)."""
     if name not in _HOME_OF:
         raise AttributeError(f"module 'viscum' has no attribute {name!r}")
-    import importlib
+    try:
+        home = __import__(f"{__name__}.{_HOME_OF[name]}", fromlist=[name])
+    except OSError as error:
+        from .errors import HostError
 
-    value = getattr(importlib.import_module("." + _HOME_OF[name], __name__), name)
+        reason = (error.strerror or "cannot be read").lower()
+        raise HostError(f"cannot load {name}: {reason}", hint="raise ulimit -n") from None
+    value: object = getattr(home, name)
     globals()[name] = value
     return value
 
