@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 import callers
@@ -23,6 +24,9 @@ COMPILE_SECONDS = 60
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*names): what a test needs of its host")
+    # No record in the source tree, and no deadline: the machine beside may be busy.
+    hypothesis.settings.register_profile("viscum", database=None, deadline=None)
+    hypothesis.settings.load_profile("viscum")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

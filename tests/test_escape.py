@@ -122,6 +122,7 @@ def test_mounts_have_no_peers_on_the_host(caller: Caller) -> None:
     assert "master:" not in table
 
 
+@needs("memory", "pids")
 def test_cgroup_folders_show_only_own_groups(probe: pathlib.Path) -> None:
     script = "find /sys/fs/cgroup -mindepth 2 -name 'viscum-*'; cat /proc/self/cgroup"
     result = viscum.run(["sh", "-c", script], memory="64M", pids=32, timeout=30)

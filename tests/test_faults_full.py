@@ -121,10 +121,11 @@ def test_disk_that_is_full_inside_fails_only_the_command(caller: Caller) -> None
     assert b"No space" in result.stderr
 
 
-def test_full_output_of_the_command_line_is_one_error() -> None:
+@pytest.mark.parametrize("command", ["plan -- true", "version", "doctor", "--help", "run --help"])
+def test_full_output_of_the_command_line_is_one_error(command: str) -> None:
     with pathlib.Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            [callers.script("viscum"), "plan", "--", "true"],
+            [callers.script("viscum"), *command.split()],
             stdout=full,
             stderr=subprocess.PIPE,
             timeout=TIMEOUT,

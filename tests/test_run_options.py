@@ -293,7 +293,7 @@ def test_init_is_the_first_process(caller: Caller) -> None:
     assert pid != "1"
 
 
-@pytest.mark.parametrize("name", ["pid", "ipc", "uts"])
+@pytest.mark.parametrize("name", [pytest.param("pid", marks=needs("cgroup-v2")), "ipc", "uts"])
 def test_namespace_can_be_shared_with_the_host(name: str) -> None:
     script = f"readlink /proc/self/ns/{name}"
     assert output(script, **{name: "host"}) == os.readlink(f"/proc/self/ns/{name}")

@@ -43,6 +43,23 @@ def test_rootfs_is_the_root(caller: Caller, rootfs: pathlib.Path) -> None:
     assert result.text.startswith("0 0 0 "), result.stderr
 
 
+def test_rootfs_can_have_volumes(
+    caller: Caller, rootfs: pathlib.Path, folder: pathlib.Path
+) -> None:
+    """Wherever on the host they come from, and wherever in the root they go."""
+    volume = folder / "volume"
+    volume.mkdir()
+    (volume / "there").touch()
+    (volume / "there").write_text("x")
+    volume.chmod(0o755)
+    targets = ["/tmp/x", "/mnt/x", "/new/x", "/etc/x"]
+    mounts = [viscum.Mount(str(volume), target, read_only=True) for target in targets]
+    mounts.append(viscum.Mount("/usr/bin", "/opt/usr-bin", read_only=True))
+    command = ["/bin/probe", "readable", *(f"{target}/there" for target in targets), "/opt/usr-bin"]
+    result = caller.run(command, rootfs=str(rootfs), mounts=mounts, timeout=TIMEOUT)
+    assert len(result.text.splitlines()) == len(targets) + 1, result
+
+
 def test_rootfs_is_not_written_to(rootfs: pathlib.Path) -> None:
     before = sorted(rootfs.rglob("*"))
     viscum.run(["/bin/probe", "chroot-escape"], rootfs=str(rootfs), timeout=TIMEOUT)
