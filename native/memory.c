@@ -19,6 +19,10 @@ static int inside[2]; /* starting, joining */
 static int dumpable;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
+/* A fork must not fall between a change of the counters and what goes with it. */
+static void before_fork(void) { pthread_mutex_lock(&lock); }
+static void in_parent(void) { pthread_mutex_unlock(&lock); }
+
 /* After a fork there are no launches under way here, whatever other threads were doing. */
 static void forget(void) {
     pthread_mutex_init(&lock, NULL);
@@ -27,7 +31,7 @@ static void forget(void) {
     inside[0] = inside[1] = 0;
 }
 
-static void watch_forks(void) { pthread_atfork(NULL, NULL, forget); }
+static void watch_forks(void) { pthread_atfork(before_fork, in_parent, forget); }
 
 void vs_memory_enter(int joins) {
     pthread_once(&once, watch_forks);

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import pathlib
+import subprocess
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import callers
+from needs import needs
 from viscum import _core, host, launching, native
 from viscum.drivers.process import compile_exec, compile_plan
 from viscum.errors import HostError, PlanError, SpecError
@@ -647,6 +650,27 @@ def test_slots_of_a_rich_plan_are_within_bounds() -> None:
 
 def test_this_host_is_probed_the_same_twice() -> None:
     assert host.probe() == host.probe()
+
+
+@needs("root", "namespace-tools")
+def test_host_with_many_mounts_is_read_whole() -> None:
+    """The table of mounts is longer than a page on most hosts."""
+    script = (
+        "mount -t tmpfs none /mnt; for n in $(seq 150); do"
+        " mkdir /mnt/some-folder-with-a-name-$n; mount -t tmpfs none /mnt/some-folder-with-a-name-$n;"
+        " done; mount --move /sys/fs/cgroup /mnt/some-folder-with-a-name-1; "
+        " mount --move /mnt/some-folder-with-a-name-1 /sys/fs/cgroup;"
+    )
+    source = (
+        "from viscum import host\n"
+        "print(len(host.mount_points()), host.submounts(['/mnt', '/usr']), host.probe().cgroups)\n"
+    )
+    words = callers.in_mounts(script, callers.make_caller("root").python_command(source))
+    done = subprocess.run(words, capture_output=True, timeout=60, check=True)
+    count, submounts, cgroups = done.stdout.decode().split(maxsplit=2)
+    assert int(count) > 150
+    assert submounts == "{'/mnt'}"
+    assert cgroups.strip() == str(host.probe().cgroups)
 
 
 def test_ids_of_machines_name_their_owner() -> None:

@@ -130,7 +130,7 @@ def _read(path: str) -> str:
     """Return what a file of the kernel says, nothing where it is not there."""
     try:
         with open(path, "rb", buffering=0) as file:
-            return file.read(1 << 20).decode("utf-8", "surrogateescape")
+            return file.readall().decode("utf-8", "surrogateescape")  # more than one page
     except OSError as error:
         if error.errno in EXHAUSTED:
             reason = os.strerror(error.errno).lower()

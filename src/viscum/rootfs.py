@@ -43,8 +43,8 @@ def _read_below(root: str, path: str) -> bytes:
         fd = native.open_below(folder, path)
     finally:
         os.close(folder)
-    with open(fd, "rb", buffering=0) as file:
-        return file.read(MAX_FILE)
+    with open(fd, "rb") as file:
+        return file.read(MAX_FILE) or b""
 
 
 def _number(text: str) -> int | None:

@@ -35,9 +35,6 @@ OWNED = ("etc", "opt", "srv", "usr", "usr/local", "var")
 
 NOT_OWNED = ("dev", "proc", "sys", "tmp", "run", "root", "home")
 
-PARKING = "/tmp"  # noqa: S108 - a mount point, nothing is written there
-"""Where, in its own mount namespace, a machine attaches what has to be attached somewhere."""
-
 
 class RootBuilder(KernelTree):
     """Adds the layers of the root, and what the user mounts."""
@@ -73,7 +70,14 @@ class RootBuilder(KernelTree):
         """
         self._enter("fsmount", self.scratch, "tmpfs", "viscum", nul_ended(["mode", "0755"]), NODEV)
         if not self.host.uses_detached:
-            self._enter("attach", self.scratch, NONE, PARKING, 0)
+            self._enter("attach", self.scratch, NONE, self._parking(), 0)
+
+    def _parking(self) -> str:
+        """Return where, in its own mount namespace, a machine attaches what has to be attached
+        somewhere. On the root it hides nothing that is still to be cloned by its path, but costs
+        an unmount more.
+        """
+        return "/tmp" if self.host.capable else "/"  # noqa: S108 - nothing is written there
 
     def _overlay(self) -> None:
         source, lower = self.slots(), self.slots()
@@ -82,7 +86,7 @@ class RootBuilder(KernelTree):
         for name in ("upper", "work"):
             self._enter("mkdir", self.scratch, name, 0o755)
         self._bring(lower, source, path, RDONLY, recursive=False, mapped=bool(self.spec.rootfs))
-        self._enter("attach", lower, NONE, PARKING, 0)
+        self._enter("attach", lower, NONE, self._parking(), 0)
         hides = self.host.uses_detached and self.ids.namespace and not self.spec.read_only
         if self.spec.rootfs is None:
             self._own_folders()
