@@ -205,6 +205,52 @@ print("fine")
     assert done.stdout == b"fine\n", done.stderr.decode()[-2000:]
 
 
+# What it starts, killed at any moment.
+
+KILLED = """
+import os, random, sys, threading, time
+sys.path.insert(0, sys.argv[1])
+import leftovers, viscum
+machine = viscum.Machine().start()
+keep = leftovers.children()
+machine.run(["true"]); viscum.run(["true"])
+before, stop, ends = leftovers.look(), threading.Event(), set()
+def kill():
+    rng = random.Random()
+    while not stop.is_set():
+        for pid in leftovers.children() - keep:
+            try:
+                os.kill(pid, 9)
+            except OSError:
+                pass
+        time.sleep(rng.random() * 0.004)
+killer = threading.Thread(target=kill)
+killer.start()
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    for start in (viscum.run, machine.run):
+        try:
+            ends.add(start(["true"], timeout=20).verdict)
+        except viscum.LaunchError as error:
+            ends.add("refused")
+stop.set()
+killer.join()
+assert ends <= {"ok", "signaled", "refused"}, ends
+assert "ok" in ends and len(ends) > 1, ends
+left = leftovers.settle(before)
+assert not left, left
+assert viscum.run(["true"]).ok and machine.run(["true"]).ok
+machine.close()
+print("fine")
+"""
+
+
+def test_killed_children_and_helpers_are_survived(caller: Caller) -> None:
+    """Each launch ends, as one that was killed or that was refused, and leaves nothing."""
+    done = caller.python(KILLED, str(pathlib.Path(__file__).parent))
+    assert done.stdout == b"fine\n", done.stderr.decode()[-2000:]
+
+
 # The caller, killed at any moment.
 
 RUNS = """

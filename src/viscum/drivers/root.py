@@ -92,7 +92,10 @@ class RootBuilder(KernelTree):
             self._own_folders()
             if hides:
                 self._hidden_folders()
-        if self._own_etc():
+        own_etc = self._own_etc()
+        if self.spec.rootfs is not None and not self.host.capable:
+            self._own_folders(*(["etc"] if own_etc else []))
+        if own_etc:
             self._etc_files("upper/etc")
         self._make_overlay(self.root, lower, "upper", "work")
         self._enter("attach", self.root, NONE, "/", 0)
@@ -104,19 +107,23 @@ class RootBuilder(KernelTree):
         layers = (lower,), self.scratch, upper, work
         self._enter("overlay", slot, *layers, options, NODEV)
 
-    def _own_folders(self) -> None:
+    def _own_folders(self, *have: str) -> None:
         """A folder in the upper layer takes over the owner of the one below: the machine's root
         can add to it. Never one that others may not read: that would show what is in it.
         """
-        names = dict.fromkeys(OWNED)
+        given = self.spec.rootfs is not None
+        names = dict.fromkeys(() if given else OWNED)
         for mount in self.spec.mounts:
             parts = mount.where.strip("/").split("/")[:-1]
             names.update(dict.fromkeys("/".join(parts[:n]) for n in range(1, len(parts) + 1)))
-        own = [name for name in names if name.partition("/")[0] not in NOT_OWNED]
-        for name in sorted(own):
-            mode = _shown_mode("/" + name)
-            if mode is not None:
+        made = {"", *have}
+        for name in sorted(names):
+            if not given and name.partition("/")[0] in NOT_OWNED:
+                continue
+            mode = _shown_mode(os.path.join(self.spec.rootfs or "/", name))
+            if mode is not None and name.rpartition("/")[0] in made and name not in made:
                 self._enter("mkdir", self.scratch, f"upper/{name}", mode)
+                made.add(name)
 
     def _hidden_folders(self) -> None:
         """The fresh folders as opaque ones of the upper layer, a fifth of the cost of mounts."""
