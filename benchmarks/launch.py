@@ -79,7 +79,7 @@ def _number(value: float | None) -> str:
 
 
 def _line(figure: Figure) -> str:
-    unit = figure.target.unit if figure.target else "x"
+    unit = figure.target.unit if figure.target else figure.value_unit
     value = f"{figure.value:.2f} {unit}" if figure.theirs is not None else ""
     target = str(figure.target) if figure.target else ""
     words = [

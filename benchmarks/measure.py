@@ -77,6 +77,8 @@ class Figure:
     quartiles: tuple[float, float] | None = None
     target: Target | None = None
     note: str = ""
+    value_unit: str = "x"
+    """Of `value`, where no target says it."""
 
     @property
     def verdict(self) -> str:

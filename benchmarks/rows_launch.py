@@ -87,7 +87,7 @@ def second_rows(lab: Lab, effort: Effort) -> Iterator[Figure]:
         share = statistics.median(PERCENT * triple[part] / sum(triple) for triple in triples)
         target = at_most(MOST_COMPILING, "%") if part == 0 else None
         name = f"second launch of a spec, Python {what} / launch"
-        yield Figure("3", name, own, whole, share, target=target)
+        yield Figure("3", name, own, whole, share, target=target, value_unit="%")
     yield _first(lab)
 
 

@@ -265,6 +265,28 @@ def test_environment_of_the_host_stays_there(
     assert "PATH=" in result.text
 
 
+KEYRING = """
+import ctypes, platform, sys, viscum
+add, control = (248, 250) if platform.machine() == "x86_64" else (217, 219)
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall(control, 1, b"viscum-test", 0, 0, 0)
+assert libc.syscall(add, b"user", b"viscum-secret", b"secret", 6, -3) > 0, ctypes.get_errno()
+source = (
+    "import ctypes; libc = ctypes.CDLL(None)\\n"
+    f"print(libc.syscall({control}, 10, ctypes.c_long(-3), b'user', b'viscum-secret', 0))\\n"
+)
+print(viscum.run(["/usr/bin/python3", "-c", source], seccomp=sys.argv[1]).text)
+"""
+
+
+@needs("python")
+@pytest.mark.parametrize("seccomp", ["default", "unconfined"])
+def test_session_keyring_of_the_caller_stays_there(seccomp: str, caller: Caller) -> None:
+    """A key of a keyring that is inherited can be read by whoever runs with it."""
+    done = caller.python(KEYRING, seccomp)
+    assert done.stdout.split() == [b"-1"], done.stderr.decode()
+
+
 WRITE_INIT = """
 import sys, viscum
 mounts = [viscum.Mount(sys.argv[1], "/opt/probe", read_only=True)]

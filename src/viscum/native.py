@@ -143,6 +143,10 @@ _HINTS: Mapping[tuple[str, int], str] = {
     ("expect-host", errno_names.EXDEV): "the plan is of another kernel: compile it again",
     ("expect-file", errno_names.ESTALE): "the file was replaced since compiling: compile again",
     ("attach", errno_names.ELOOP): "the root has a symbolic link there: remove it",
+    (
+        "clone-tree",
+        errno_names.EINVAL,
+    ): "other file systems are mounted below it, and only root can leave them out",
     ("attach", errno_names.EROFS): "the folder has other file systems below it, and is read-only "
     "for ordinary users' machines: choose another target",
     ("attach", errno_names.ENOTDIR): "a folder is needed there",
