@@ -41,11 +41,11 @@
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 
-#define STACK 65536
-#define CHUNK 65536
-#define SPINS 3000
+#define STACK       65536
+#define CHUNK       65536
+#define SPINS       3000
 #define LAST_SIGNAL 64
-#define MAX_MARKS 1024
+#define MAX_MARKS   1024
 #define MAX_THREADS 64
 
 struct run {
@@ -89,7 +89,7 @@ static inline long in_call(struct run *r, long ret, int line) {
     return ret;
 }
 #define HOST(...) host_call(SYS(__VA_ARGS__), __LINE__)
-#define IN(...) in_call(r, SYS(__VA_ARGS__), __LINE__)
+#define IN(...)   in_call(r, SYS(__VA_ARGS__), __LINE__)
 #ifdef PROFILE
 #define MARK(number) r->marks[number] = now_ns()
 #else
@@ -226,8 +226,7 @@ static void child(struct run *r) {
     } action = {0};
     for (int fd = 0; fd < 3; fd++) IN(SYS_fcntl, fd, F_GETFD);
     for (int number = 1; number <= LAST_SIGNAL; number++)
-        if (number != SIGKILL && number != SIGSTOP)
-            IN(SYS_rt_sigaction, number, &action, 0, 8);
+        if (number != SIGKILL && number != SIGSTOP) IN(SYS_rt_sigaction, number, &action, 0, 8);
     IN(SYS_rt_sigprocmask, SIG_SETMASK, &none, 0, 8);
     MARK(ENTERED);
     enter(r);

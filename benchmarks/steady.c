@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BLOCK 4096
+#define BLOCK  4096
 #define BLOCKS 64
 
 static char block[BLOCK];
@@ -89,9 +89,9 @@ static const struct {
     void (*piece)(int folder);
     int folder;
 } jobs[] = {
-    {"integer", integer, 0},      {"calls", calls, 0},        {"pipe", pipes, 0},
-    {"blocks-overlay", blocks, 0}, {"blocks-tmpfs", blocks, 1},
-    {"files-overlay", files, 0},   {"files-tmpfs", files, 1},
+    {"integer", integer, 0},       {"calls", calls, 0},         {"pipe", pipes, 0},
+    {"blocks-overlay", blocks, 0}, {"blocks-tmpfs", blocks, 1}, {"files-overlay", files, 0},
+    {"files-tmpfs", files, 1},
 };
 
 static void answer(const char *name, long count) {

@@ -169,6 +169,6 @@ vs_enter_fn vs_op_join, vs_op_await, vs_op_parent_death, vs_op_cgroup_join, vs_o
     vs_op_close, vs_op_pass, vs_op_exec, vs_op_exec_slot;
 /* ops_guard.c */
 vs_enter_fn vs_op_become, vs_op_groups, vs_op_user, vs_op_capabilities, vs_op_no_new_privileges,
-    vs_op_landlock, vs_op_seccomp;
+    vs_op_session_keyring, vs_op_landlock, vs_op_seccomp;
 
 #endif

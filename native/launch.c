@@ -128,12 +128,29 @@ void vs_release(struct vs_machine *m) {
     vs_forget(m);
 }
 
+/* What only the launch needed: every descriptor kept for a machine is one more that the clone of
+ * the next one copies. */
+static void shed(struct vs_machine *m) {
+    for (uint32_t i = m->plan->first[VS_PREPARE]; i < m->plan->first[VS_PREPARE + 1]; i++) {
+        const struct vs_op *op = &m->plan->ops[i];
+        uint64_t slot = op->arg[0];
+        if (op->code != OP_cgroup_open && op->code != OP_tree) continue;
+        if (m->slots[slot] >= 0 && m->owned[slot / 64] >> slot % 64 & 1)
+            SYS(SYS_close, m->slots[slot]);
+        m->slots[slot] = -1;
+        m->owned[slot / 64] &= ~(1ull << slot % 64);
+    }
+}
+
 /* Run the plan until its command runs. On failure nothing of the launch is left. */
 int vs_launch(struct vs_machine *m, int host_pidfd, struct vs_report *report) {
     *report = (struct vs_report){.index = -1};
     int ret = run_section(m, VS_PREPARE, report);
     if (ret == 0) ret = vs_spawn(m, host_pidfd, report);
-    if (ret < 0) vs_release(m);
+    if (ret < 0)
+        vs_release(m);
+    else
+        shed(m);
     return ret;
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/capability.h>
+#include <linux/keyctl.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
 
@@ -78,6 +79,13 @@ int vs_op_user(struct vs_child *c, const struct vs_op *op, struct vs_fault *faul
 int vs_op_no_new_privileges(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
     (void)c, (void)op;
     return (int)CALL(fault, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1);
+}
+
+int vs_op_session_keyring(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    (void)c, (void)op;
+    long ret = CALL(fault, SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0);
+    if (ret == -ENOSYS) *fault = (struct vs_fault){0}; /* a kernel without keys */
+    return ret < 0 && ret != -ENOSYS ? (int)ret : 0;
 }
 
 int vs_op_landlock(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {

@@ -169,6 +169,7 @@ static vs_enter_fn *const enter_handlers[] = {
     [OP_capabilities] = vs_op_capabilities,
     [OP_working_folder] = vs_op_working_folder,
     [OP_no_new_privileges] = vs_op_no_new_privileges,
+    [OP_session_keyring] = vs_op_session_keyring,
     [OP_landlock] = vs_op_landlock,
     [OP_close] = vs_op_close,
     [OP_pass] = vs_op_pass,

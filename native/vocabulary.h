@@ -82,13 +82,14 @@ enum vs_section {
     X(53, capabilities, "capabilities", VS_ENTER, "I") \
     X(54, working_folder, "working-folder", VS_ENTER, "S") \
     X(55, no_new_privileges, "no-new-privileges", VS_ENTER, "") \
-    X(56, landlock, "landlock", VS_ENTER, "I") \
-    X(57, close, "close", VS_ENTER, "") \
-    X(58, pass, "pass", VS_ENTER, "FI") \
-    X(59, seccomp, "seccomp", VS_ENTER, "BI") \
-    X(60, exec, "exec", VS_EXEC, "SNNS") \
-    X(61, exec_slot, "exec-slot", VS_EXEC, "FNN") \
-    X(62, service_end, "service-end", VS_RELEASE, "F") \
-    X(63, cgroup_remove, "cgroup-remove", VS_RELEASE, "FFS")
+    X(56, session_keyring, "session-keyring", VS_ENTER, "") \
+    X(57, landlock, "landlock", VS_ENTER, "I") \
+    X(58, close, "close", VS_ENTER, "") \
+    X(59, pass, "pass", VS_ENTER, "FI") \
+    X(60, seccomp, "seccomp", VS_ENTER, "BI") \
+    X(61, exec, "exec", VS_EXEC, "SNNS") \
+    X(62, exec_slot, "exec-slot", VS_EXEC, "FNN") \
+    X(63, service_end, "service-end", VS_RELEASE, "F") \
+    X(64, cgroup_remove, "cgroup-remove", VS_RELEASE, "FFS")
 
 #endif

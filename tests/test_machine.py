@@ -191,6 +191,23 @@ def test_end_of_the_block_leaves_no_process(script: str, caller: Caller) -> None
     assert leftovers.await_none(mark) == {}
 
 
+@needs("pids")
+def test_end_of_the_block_ends_a_fork_bomb() -> None:
+    with viscum.Machine(pids=200) as machine:
+        machine.exec(["sh", "-c", "f() { f | f & }; f"], stdout=DEVNULL, stderr=DEVNULL)
+        time.sleep(0.3)
+        start = time.monotonic()
+    assert time.monotonic() - start < TIMEOUT
+
+
+def test_close_does_not_wait_for_output_that_nobody_reads(machine: viscum.Machine) -> None:
+    process = machine.exec(["yes"], stdout=PIPE)
+    time.sleep(0.05)
+    machine.close()
+    assert process.wait(TIMEOUT) == 128 + signal.SIGKILL
+    process.close()
+
+
 def test_close_reaps_commands_that_still_run(machine: viscum.Machine) -> None:
     process = machine.exec(["sleep", "600"])
     machine.close()

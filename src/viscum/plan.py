@@ -99,6 +99,7 @@ enter   user            uid:I gid:I keep:I           | take the user's ids
 enter   capabilities    bounding:Ix                  | limit what execve can leave
 enter   working-folder  path:S                       | change the working folder
 enter   no-new-privileges                            | no gain through setuid programs
+enter   session-keyring                              | leave the caller's keys
 enter   landlock        scoped:Ix                    | confine sockets and signals
 enter   close                                        | close every other descriptor on exec
 enter   pass            slot:F number:I              | leave a descriptor open in the command

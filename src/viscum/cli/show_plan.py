@@ -29,7 +29,7 @@ def _write(path: str, plan: Plan) -> None:
     try:
         with open(temporary, "xb") as file:
             file.write(f"#!{_interpreter()}\n".encode() + plan.encode())
-        os.chmod(temporary, 0o755)  # noqa: S103 - it is a program
+        os.chmod(temporary, 0o700)  # the environment is in it
         os.rename(temporary, path)
     except OSError as error:
         if os.path.exists(temporary):

@@ -345,6 +345,8 @@ def _guard(
         enter.append(op("parent-death", SIGKILL))
     if spec.no_new_privileges:
         enter.append(op("no-new-privileges"))
+    if spec.seccomp != "default":  # which allows no keyctl
+        enter.append(op("session-keyring"))
     _landlock(spec, host, parts)
     enter.append(op("close"))
     if spec.lives:
