@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from .machine import DEFAULT_OUTPUT_LIMIT, Machine
+from .machine import Machine
 from .process import DEVNULL, PIPE
-from .result import Result, nanoseconds
+from .result import DEFAULT_OUTPUT_LIMIT, Result, nanoseconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

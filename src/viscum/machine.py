@@ -13,7 +13,7 @@ from .process import DEVNULL, PIPE, Process, Streams, close_quietly, open_end
 from .request import make_limits, make_spec
 from .resources.limits import settings_v1, settings_v2, write_all_or_none, write_text
 from .resources.usage import Usage, oom_kills, usage_from
-from .result import FOREVER_NS, Result, exit_code, nanoseconds, verdict_of
+from .result import DEFAULT_OUTPUT_LIMIT, FOREVER_NS, Result, exit_code, nanoseconds, verdict_of
 from .spec import check_limits, check_name
 
 TYPE_CHECKING = False
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Machine"]
 
-DEFAULT_OUTPUT_LIMIT = 64 << 20
 POLL_SECONDS = 0.005
 RESIZABLE_LIMITS = {"memory", "memory_swap", "cpus", "cpu_shares", "cpuset_cpus", "pids"}
 

@@ -9,7 +9,7 @@ import time
 from . import native
 from .errors import TimeoutExpired
 from .resources.usage import usage_from
-from .result import FOREVER_NS, Result, exit_code, nanoseconds, verdict_of
+from .result import DEFAULT_OUTPUT_LIMIT, FOREVER_NS, Result, exit_code, nanoseconds, verdict_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ __all__ = ["DEVNULL", "PIPE", "STDOUT", "Process", "Streams", "close_quietly", "
 
 PIPE, STDOUT, DEVNULL = -1, -2, -3
 """Streams, by the numbers of `subprocess`."""
-
-DEFAULT_OUTPUT_LIMIT = 64 << 20
 
 
 def _open_stream(

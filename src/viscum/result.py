@@ -10,6 +10,8 @@ __all__ = ["Result", "exit_code", "nanoseconds", "verdict_of"]
 
 CLD_EXITED = 1
 FOREVER_NS = -1
+DEFAULT_OUTPUT_LIMIT = 64 << 20
+"""Bytes of each output stream that are kept."""
 
 
 class Result(Frozen):

@@ -6,7 +6,7 @@ from . import launching, native
 from .errors import SpecError
 from .request import make_spec
 from .resources.usage import oom_kills, usage_from
-from .result import Result, exit_code, nanoseconds, verdict_of
+from .result import DEFAULT_OUTPUT_LIMIT, Result, exit_code, nanoseconds, verdict_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from .request import Options
 
 __all__ = ["run"]
-
-DEFAULT_OUTPUT_LIMIT = 64 << 20
 
 
 def _prepared(command: Sequence[str], options: Options) -> launching.Ready:

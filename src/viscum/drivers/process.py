@@ -20,7 +20,7 @@ from ..plan import (
     nul_ended,
     op,
 )
-from ..resources.limits import PREFIX, Groups, compile_groups
+from ..resources.limits import Groups, compile_groups
 from ..resources.usage import usage_files
 from ..spec import DEFAULT_PATH
 from .root import RootBuilder
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Compiled", "compile_exec", "compile_plan"]
 
-CLONE_NEWTIME = 0x80
 CLONE_NEWNS = 0x20000
 CLONE_NEWCGROUP = 0x2000000
 CLONE_NEWUTS = 0x4000000
@@ -69,7 +68,6 @@ class Compiled(Frozen):
     terminal_slot: int
     owner: tuple[int, int] = (0, 0)
     """The machine's user and group as the host knows them."""
-    id_prefix: str = PREFIX
 
 
 class Slots:
@@ -174,7 +172,7 @@ def compile_exec(
     parts.enter.append(op("join", TARGET_SLOT, flags))
     if ids.namespace:
         parts.enter.append(op("become", 0, 0))
-    _identity(spec.replace(uts="host", network="host"), host, parts, terminal)
+    _identity(spec.replace(uts="host", network="host"), parts, terminal)
     _guard(spec, host, ids, parts, seccomp, dies_with_parent=False)
     operations = [*parts.load, *parts.prepare, op("clone", 0, group), *parts.enter]
     operations.append(_exec(spec, NONE))
@@ -207,7 +205,7 @@ def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b""
     root = RootBuilder(spec, host, ids, slots, parts)
     root.build(groups)
     init_slot = _open_init(spec, init, slots, parts)
-    _identity(spec, host, parts, terminal)
+    _identity(spec, parts, terminal)
     _guard(spec, host, ids, parts, seccomp, dies_with_parent=not spec.lives)
     if parts.lost and spec.strict:
         raise HostError(
@@ -301,7 +299,7 @@ def _open_init(spec: Spec, init: str, slots: Slots, parts: Sections) -> int:
     return slot
 
 
-def _identity(spec: Spec, host: Host, parts: Sections, terminal: tuple[int, int]) -> None:
+def _identity(spec: Spec, parts: Sections, terminal: tuple[int, int]) -> None:
     enter = parts.enter
     if spec.uts == "private":
         enter.append(op("hostname", spec.hostname or "viscum"))
@@ -318,7 +316,6 @@ def _identity(spec: Spec, host: Host, parts: Sections, terminal: tuple[int, int]
     if terminal[1] != NONE:
         enter.append(op("terminal", terminal[1]))
     enter.append(op("stdio"))
-    del host
 
 
 def _guard(
