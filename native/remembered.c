@@ -92,9 +92,13 @@ static int add_host(struct vs_key *key) {
 
 /* Our state folder, where nobody else can write. */
 static int find_state(char *folder, size_t size) {
-    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    const char *given = getenv("VISCUM_RUN"), *runtime = getenv("XDG_RUNTIME_DIR");
     struct stat is;
-    if (geteuid() == 0)
+    if (given && *given == '/')
+        snprintf(folder, size, "%s", given);
+    else if (given && *given)
+        return -1;
+    else if (geteuid() == 0)
         snprintf(folder, size, "/run/viscum");
     else if (runtime && *runtime == '/')
         snprintf(folder, size, "%s/viscum", runtime);

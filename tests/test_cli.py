@@ -18,7 +18,8 @@ import viscum
 from callers import make_caller
 from commands import TIMEOUT, VISCUM, assert_refused, call, start
 from needs import needs
-from viscum.cli.table import COMMANDS, MACHINE
+from viscum.cli.table import commands, names
+from viscum.cli.tables.launching import MACHINE
 
 if TYPE_CHECKING:
     from callers import Caller
@@ -38,15 +39,15 @@ def test_version_is_printed() -> None:
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]], ids=str)
 def test_help_names_every_command(words: list[str]) -> None:
     text = call(*words).stdout.decode()
-    assert all(re.search(rf"^  {name} ", text, re.MULTILINE) for name in COMMANDS)
+    assert all(re.search(rf"^  {name} ", text, re.MULTILINE) for name in names())
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", names())
 def test_help_of_a_command_names_every_option(name: str) -> None:
-    done = call(name, "--help")
+    done = call(*name.split(), "--help")
     text = done.stdout.decode()
     assert done.returncode == 0
-    assert all(flag in text for option in COMMANDS[name].options for flag in option.flags)
+    assert all(flag in text for option in commands()[name].options for flag in option.flags)
 
 
 def test_doctor_says_what_this_host_offers(caller: Caller) -> None:

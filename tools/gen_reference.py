@@ -19,7 +19,7 @@ SOURCE = ROOT / "src" / "viscum"
 PAGES = ROOT / "docs" / "reference"
 sys.path.insert(0, str(ROOT / "src"))
 
-from viscum.cli.table import COMMANDS  # noqa: E402
+from viscum.cli.table import commands  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def command_section(command: Command) -> Iterator[str]:
     yield from (f"## viscum {command.name}", "", f"    viscum {command.name} {command.usage}", "")
     yield from (sentence(command.help), "")
     options = set(command.options)
-    for other in COMMANDS.values():
+    for other in commands().values():
         if set(other.options) < options and len(other.options) > 2:
             yield from (f"It takes the options of `viscum {other.name}`, and:", "")
             options -= set(other.options)
@@ -185,10 +185,10 @@ def command_section(command: Command) -> Iterator[str]:
 
 def cli_page() -> str:
     """Return the reference of the command line."""
-    keys = {option.key for command in COMMANDS.values() for option in command.options}
+    keys = {option.key for command in commands().values() for option in command.options}
     check("NOTES", set(NOTES) - keys)
     lines = [WRITTEN, "", *CLI_HEAD.splitlines(), ""]
-    for command in COMMANDS.values():
+    for command in commands().values():
         lines += command_section(command)
     return "\n".join([*lines, *LAUNCH.splitlines(), ""])
 

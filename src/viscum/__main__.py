@@ -15,20 +15,18 @@ USAGE_ERROR = 125
 
 def _run(words: list[str]) -> int:
     from .cli.parser import parse
-    from .cli.table import COMMANDS
+    from .cli.table import find
 
     if not words or words[0] in ("-h", "--help", "help"):
         from .cli.help import main_help
 
         print(main_help())
         return 0
-    name = "version" if words[0] == "--version" else words[0]
-    command = COMMANDS.get(name)
-    if command is None:
-        names = ", ".join(COMMANDS)
-        print(f"viscum: {name!r} is no command (one of: {names})", file=sys.stderr)
-        return USAGE_ERROR
-    parsed = parse(command, words[1:])
+    found = find(["version", *words[1:]] if words[0] == "--version" else words)
+    if found is None:
+        return _unknown(words)
+    command, rest = found
+    parsed = parse(command, rest)
     if parsed.on("help"):
         from .cli.help import command_help
 
@@ -36,6 +34,21 @@ def _run(words: list[str]) -> int:
         return 0
     verb = __import__(f"viscum.cli.{command.module}", fromlist=["main"])
     return int(verb.main(parsed))
+
+
+def _unknown(words: list[str]) -> int:
+    """Show the commands of a group such as `volume`, or complain."""
+    from .cli.help import group_help
+    from .cli.table import names
+
+    text = group_help(words[0])
+    asked = words[1:] in ([], ["-h"], ["--help"])
+    if text and asked:
+        print(text)
+        return 0
+    name = " ".join(words[:2]) if text else words[0]
+    print(f"viscum: {name!r} is no command (one of: {', '.join(names())})", file=sys.stderr)
+    return USAGE_ERROR
 
 
 def main() -> int:

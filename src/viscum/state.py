@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from .errors import MachineError, ViscumError
+from .places import make_folder, run_folder
 from .spec import check_name
 from .sweep import is_orphan
 
@@ -17,35 +18,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["base", "entry", "make_base", "sweep_entries"]
-
-
-def base() -> str:
-    """Return the folder that state is kept in: root's, or the user's own."""
-    if os.geteuid() == 0:
-        return "/run/viscum"
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return os.path.join(runtime, "viscum") if runtime else f"/tmp/viscum-{os.geteuid()}"  # noqa: S108
+__all__ = ["entry", "make_base", "sweep_entries"]
 
 
 def make_base() -> str:
     """Return the state folder, made where it is missing; raises ViscumError."""
-    folder = base()
-    try:
-        for path in (folder, folder + "/machines", folder + "/names"):
-            try:
-                os.mkdir(path, 0o700)
-            except FileExistsError:
-                continue
-        is_ = os.lstat(folder)
-    except OSError as error:
-        raise ViscumError(
-            f"state folder {folder!r}: {(error.strerror or '').lower()}",
-            hint="make it writable, or set XDG_RUNTIME_DIR",
-        ) from None
-    if is_.st_uid != os.geteuid() or is_.st_mode & 0o22:
-        raise ViscumError(f"state folder {folder!r} belongs to somebody else", hint="remove it")
-    return folder
+    hint = "make it writable, or set XDG_RUNTIME_DIR"
+    return make_folder(run_folder(), "machines", "names", hint=hint)
 
 
 def _remove(folder: str, machine_id: str) -> None:
@@ -60,7 +39,7 @@ def _remove(folder: str, machine_id: str) -> None:
 
 def sweep_entries() -> None:
     """Remove the entries of machines whose owner is gone, and names that lead nowhere."""
-    folder = base()
+    folder = run_folder()
     try:
         machines, names = os.listdir(folder + "/machines"), os.listdir(folder + "/names")
     except OSError:

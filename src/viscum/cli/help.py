@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from .. import __version__
-from .table import COMMANDS
+from .table import commands, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .parser import Command
 
-__all__ = ["command_help", "main_help"]
+__all__ = ["command_help", "group_help", "main_help"]
 
 COLUMN = 36
+
+
+def _list(listed: Iterable[Command]) -> list[str]:
+    width = max(len(name) for name in names())
+    return [f"  {command.name:<{width}} {command.help}" for command in listed]
+
+
+def group_help(first: str) -> str:
+    """Return the help of the commands whose name begins with the word `first`; "" for none."""
+    listed = [c for name, c in commands().items() if name.startswith(first + " ")]
+    usage = f"usage: viscum {first} COMMAND [OPTIONS]"
+    return "\n".join([usage, "", "commands:", *_list(listed)]) if listed else ""
 
 
 def main_help() -> str:
@@ -22,7 +36,7 @@ def main_help() -> str:
         "usage: viscum COMMAND [OPTIONS]",
         "",
         "commands:",
-        *(f"  {command.name:<10} {command.help}" for command in COMMANDS.values()),
+        *_list(commands().values()),
         "",
         "viscum COMMAND --help tells more; try: viscum run -- sh",
     ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..errors import SpecError
 
-__all__ = ["Command", "Option", "Parsed", "parse"]
+__all__ = ["HELP", "Command", "Option", "Parsed", "parse"]
 
 
 class Option:
@@ -21,6 +21,9 @@ class Option:
         self.value = value
         self.repeats = repeats
         self.help = help_text
+
+
+HELP = Option("-h --help", "", "show this help")
 
 
 class Command:

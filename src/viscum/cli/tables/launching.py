@@ -1,0 +1,80 @@
+"""Commands that launch machines, and the options that describe one."""
+
+from __future__ import annotations
+
+from ..parser import HELP, Command, Option
+
+__all__ = ["COMMANDS", "MACHINE"]
+
+MACHINE = (
+    Option("-i --interactive", "", "keep stdin open"),
+    Option("-t --tty", "", "give the machine a terminal"),
+    Option("--rm", "", "remove the machine when it ends (foreground machines always are)"),
+    Option("--name", "NAME", "name of the machine"),
+    Option("-e --env", "NAME[=VALUE]", "set a variable, or pass the caller's", repeats=True),
+    Option("--env-file", "FILE", "read variables from a file, one a line", repeats=True),
+    Option("-v --volume", "SOURCE:TARGET[:ro]", "show a folder of the host", repeats=True),
+    Option("--mount", "KEY=VALUE,…", "type=bind|tmpfs, source, target, readonly…", repeats=True),
+    Option("--tmpfs", "TARGET[:size=…,mode=…]", "mount a tmpfs", repeats=True),
+    Option("-w --workdir", "FOLDER", "working folder in the machine"),
+    Option("-u --user", "USER[:GROUP]", "user and group, by name or number"),
+    Option("--group-add", "GROUP", "an additional group", repeats=True),
+    Option("--hostname", "NAME", "host name of the machine"),
+    Option("--entrypoint", "COMMAND", "the program; the words after the options become arguments"),
+    Option("-m --memory", "SIZE", "memory limit: 512M, 2g"),
+    Option("--memory-swap", "SIZE|-1", "limit of memory and swap together"),
+    Option("--cpus", "NUMBER", "CPUs' worth of time: 1.5"),
+    Option("-c --cpu-shares", "NUMBER", "relative weight, 2 to 262144"),
+    Option("--cpuset-cpus", "LIST", "CPUs it may run on: 0-2,4"),
+    Option("--pids-limit", "NUMBER", "number of processes and threads"),
+    Option("--ulimit", "NAME=SOFT[:HARD]", "a resource limit: nofile=1024:2048", repeats=True),
+    Option("--read-only", "", "no writable layer over the root"),
+    Option("--cap-add", "NAME", "add a capability, or ALL", repeats=True),
+    Option("--cap-drop", "NAME", "drop a capability, or ALL", repeats=True),
+    Option(
+        "--security-opt",
+        "NAME[=VALUE]",
+        "seccomp=FILE|unconfined, no-new-privileges[=false], unmask=ALL",
+        repeats=True,
+    ),
+    Option("--device", "SOURCE[:TARGET][:rwm]", "show a device node of the host", repeats=True),
+    Option("--init", "", "run an init that reaps and forwards signals"),
+    Option("--network", "none|host|private", "loopback only (default), the host's, or a way out"),
+    Option("--userns", "private|host", "user namespace"),
+    Option("--pid", "private|host", "process id namespace"),
+    Option("--ipc", "private|host", "System V IPC and message queue namespace"),
+    Option("--uts", "private|host", "host name namespace"),
+    Option("--rootfs", "FOLDER", "the machine's root; the host's own by default"),
+    Option("-l --label", "NAME=VALUE", "a label, for people and programs", repeats=True),
+    Option("--stop-signal", "SIGNAL", "signal that asks the machine to end (TERM)"),
+    Option("--stop-timeout", "SECONDS", "how long it may take over it (10)"),
+    Option("--timeout", "SECONDS", "kill the machine after this time"),
+    Option("--strict", "", "refuse to start where the host cannot give everything"),
+    Option("--sysctl", "NAME=VALUE", "a setting of the machine's own namespaces", repeats=True),
+    Option("--add-host", "NAME:ADDRESS", "a line in /etc/hosts", repeats=True),
+    Option("--dns", "ADDRESS", "a name server in /etc/resolv.conf", repeats=True),
+    HELP,
+)
+
+COMMANDS = (
+    Command(
+        "run",
+        "run",
+        "[OPTIONS] [--] COMMAND [ARGUMENT…]",
+        "run a command in a machine of its own",
+        MACHINE,
+        passes=True,
+    ),
+    Command(
+        "plan",
+        "show_plan",
+        "[OPTIONS] [--] COMMAND [ARGUMENT…]",
+        "print or compile the launch program of a machine",
+        (
+            Option("--format", "text|json", "how to print it"),
+            Option("-o --output", "FILE", "write it compiled, for viscum-launch"),
+            *MACHINE,
+        ),
+        passes=True,
+    ),
+)
