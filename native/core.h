@@ -121,7 +121,8 @@ VS_PRIVATE int vs_adopt(struct vs_machine *m, struct vs_report *report);
 
 /* spawn.c */
 VS_PRIVATE int vs_spawn(struct vs_machine *m, int host_pidfd, struct vs_report *report);
-VS_PRIVATE int vs_join_clone(struct vs_child *c, uint32_t index, struct vs_fault *fault);
+VS_PRIVATE int vs_join_clone(struct vs_child *c, uint32_t index, uint64_t flags,
+                             struct vs_fault *fault);
 VS_PRIVATE int vs_start_maker(struct vs_child *c, void (*entry)(void *), struct vs_fault *fault);
 VS_PRIVATE void vs_await_maker(struct vs_child *c);
 VS_PRIVATE void vs_child_enter(struct vs_child *c, uint32_t index) __attribute__((noreturn));
@@ -141,6 +142,7 @@ VS_PRIVATE void vs_memory_leave(int joins);
 
 /* wait.c */
 VS_PRIVATE int vs_reap(int pidfd, int options, struct vs_stat *stat);
+VS_PRIVATE int vs_is_dropped(int32_t pid, int number);
 
 /* One handler for each word of the vocabulary. Those of `load`, `prepare`, `adopt` and `release`
  * run in the parent, those of `enter` and `exec` in the child. 0, or a negative error number with

@@ -83,23 +83,6 @@ void vs_forget_signals(int signals) {
     if (signals >= 0) close(signals);
 }
 
-static unsigned long long status_mask(const char *status, const char *field) {
-    const char *at = strstr(status, field);
-    return at ? strtoull(at + strlen(field), NULL, 16) : 0;
-}
-
-/* The kernel drops signals that the first process of a pid namespace does not handle; what the
- * user means by one of these is that it should end. */
-static int must_end(struct vs_machine *m, unsigned number) {
-    char path[48], status[4096];
-    if (number != SIGHUP && number != SIGINT && number != SIGQUIT && number != SIGTERM) return 0;
-    snprintf(path, sizeof path, "/proc/%d/status", m->pid);
-    if (read_small(path, status, sizeof status) <= 0) return 0;
-    unsigned long long known = status_mask(status, "SigCgt:") | status_mask(status, "SigIgn:") |
-                               status_mask(status, "SigBlk:");
-    return !(known >> (number - 1) & 1);
-}
-
 int vs_follow(struct vs_machine *m, int signals) {
     struct pollfd p[2] = {{m->pidfd, POLLIN, 0}, {signals, POLLIN, 0}};
     struct vs_stat stat;
@@ -109,7 +92,7 @@ int vs_follow(struct vs_machine *m, int signals) {
         if (poll(p, 2, -1) < 0 || !p[1].revents) continue;
         if (read(signals, &info, sizeof info) != sizeof info || info.ssi_signo == SIGCHLD) continue;
         SYS(SYS_pidfd_send_signal, m->pidfd, info.ssi_signo, 0, 0);
-        if (!must_end(m, info.ssi_signo)) continue;
+        if (!vs_is_dropped(m->pid, (int)info.ssi_signo)) continue;
         ended_by = (int)info.ssi_signo;
         SYS(SYS_pidfd_send_signal, m->pidfd, SIGKILL, 0, 0);
     }

@@ -6,6 +6,8 @@
 
 /* How `attach` treats its target. */
 enum { VS_CREATE_FOLDER = 1, VS_CREATE_FILE = 2, VS_NO_LINKS = 4 };
+/* Beside the mode of what is made: what is there already stays, and no link leads to it. */
+enum { VS_KEEP = 0200000 };
 
 /* Open `path` below slot `dir` (VS_NONE: the host's root) with O_PATH or as `flags` say. Links
  * are followed inside of the folder only, with VS_NO_LINKS not at all. */

@@ -77,22 +77,54 @@ int vs_op_fail(struct vs_child *c, const struct vs_op *op, struct vs_fault *faul
     return vs_refuse(fault, (int)(op->arg[0] & 0xfff));
 }
 
-int vs_op_mkdir(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
-    const char *path = vs_string(c->machine, op->arg[1]);
-    long ret = CALL(fault, SYS_mkdirat, c->slots[op->arg[0]], path, (int)op->arg[2] & 0777);
-    if (ret < 0) return (int)ret;
-    if (!(op->arg[2] & 07000)) return 0; /* mkdir(2) leaves the sticky bit to chmod */
-    return (int)CALL(fault, SYS_fchmodat, c->slots[op->arg[0]], path, (int)op->arg[2]);
+/* Of a path in a folder that a machine has written to: open the folder it is in, following no link,
+ * and leave the last name in `path`. */
+static int open_parent(int dir, const char **path, struct vs_child *c, struct vs_fault *fault) {
+    size_t length = vs_len(*path), folder = length;
+    while (folder && (*path)[folder - 1] != '/') folder--;
+    if (folder >= sizeof c->scratch) return vs_refuse(fault, ENAMETOOLONG);
+    vs_copy(c->scratch, *path, folder);
+    c->scratch[folder] = 0;
+    *path += folder;
+    return open_below(dir, c->scratch, O_PATH | O_DIRECTORY, 0, 1, fault);
+}
+
+static int make_folder(int dir, const char *path, uint64_t mode, struct vs_fault *fault) {
+    long ret = CALL(fault, SYS_mkdirat, dir, path, (int)mode & 0777);
+    if (ret < 0 || !(mode & 07000)) return (int)ret; /* mkdir(2) leaves the sticky bit to chmod */
+    return (int)CALL(fault, SYS_fchmodat, dir, path, (int)mode & 07777);
 }
 
 /* In the upper layer of an overlay with `userxattr` (Documentation/filesystems/overlayfs.rst). The
  * path is short and our own, so the working folder may stand in for the descriptor. */
+static int make_opaque(int dir, const char *path, struct vs_fault *fault) {
+    long ret = CALL(fault, SYS_fchdir, dir);
+    if (ret < 0) return (int)ret;
+    return (int)CALL(fault, SYS_lsetxattr, path, "user.overlay.opaque", "y", 1, 0);
+}
+
+static int mkdir_op(struct vs_child *c, const struct vs_op *op, int opaque,
+                    struct vs_fault *fault) {
+    int keeps = (op->arg[2] & VS_KEEP) != 0, top = c->slots[op->arg[0]];
+    const char *path = vs_string(c->machine, op->arg[1]);
+    int dir = keeps ? open_parent(top, &path, c, fault) : top;
+    if (dir < 0) return dir;
+    int ret = make_folder(dir, path, op->arg[2], fault);
+    if (ret >= 0 && opaque) ret = make_opaque(dir, path, fault);
+    if (ret == -EEXIST && keeps) {
+        *fault = (struct vs_fault){0};
+        ret = 0;
+    }
+    if (keeps) SYS(SYS_close, dir);
+    return ret;
+}
+
+int vs_op_mkdir(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    return mkdir_op(c, op, 0, fault);
+}
+
 int vs_op_opaque(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
-    int ret = vs_op_mkdir(c, op, fault);
-    if (ret >= 0) ret = (int)CALL(fault, SYS_fchdir, c->slots[op->arg[0]]);
-    if (ret < 0) return ret;
-    return (int)CALL(fault, SYS_lsetxattr, vs_string(c->machine, op->arg[1]), "user.overlay.opaque",
-                     "y", 1, 0);
+    return mkdir_op(c, op, 1, fault);
 }
 
 int vs_op_symlink(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
@@ -112,7 +144,11 @@ int vs_op_file(struct vs_child *c, const struct vs_op *op, struct vs_fault *faul
     uint32_t size;
     const char *data = vs_blob(c->machine->plan, op->arg[3], &size);
     int fd = open_below(c->slots[op->arg[0]], vs_string(c->machine, op->arg[1]),
-                        O_CREAT | O_EXCL | O_WRONLY, op->arg[2], 1, fault);
+                        O_CREAT | O_EXCL | O_WRONLY, op->arg[2] & 07777, 1, fault);
+    if (fd == -EEXIST && op->arg[2] & VS_KEEP) {
+        *fault = (struct vs_fault){0};
+        return 0;
+    }
     return fd < 0 ? fd : write_all(fd, data, size, fault);
 }
 

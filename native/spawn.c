@@ -215,10 +215,11 @@ static void joined_entry(void *argument) {
     vs_child_enter(c, (uint32_t)c->report.index + 1);
 }
 
-/* After a `join` of a pid namespace: go on as a child that is in it. Only returns on failure. */
-int vs_join_clone(struct vs_child *c, uint32_t index, struct vs_fault *fault) {
+/* After a `join`: go on as a child that is in the pid namespace, and in new ones. Only returns on
+ * failure. */
+int vs_join_clone(struct vs_child *c, uint32_t index, uint64_t flags, struct vs_fault *fault) {
     struct clone_args args = {
-        .flags = CLONE_VM | CLONE_PARENT | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID,
+        .flags = flags | CLONE_VM | CLONE_PARENT | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID,
         .parent_tid = (uint64_t)(uintptr_t)&c->joined_pid,
         .child_tid = (uint64_t)(uintptr_t)&c->running,
         .stack = (uint64_t)(uintptr_t)c->second_stack,
@@ -275,7 +276,7 @@ static void await_exec(struct vs_child *c) {
 int vs_plan_joins(const struct vs_plan *plan) {
     const struct vs_op *first = &plan->ops[plan->first[VS_ENTER]];
     for (uint32_t i = plan->first[VS_ENTER]; i < plan->first[VS_ENTER + 1]; i++, first++)
-        if (first->code == OP_join && first->arg[1] & CLONE_NEWPID) return 1;
+        if (first->code == OP_join && (first->arg[1] & CLONE_NEWPID || first->arg[2])) return 1;
     return 0;
 }
 

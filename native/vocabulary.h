@@ -46,7 +46,7 @@ enum vs_section {
     X(17, map, "map", VS_ADOPT, "SS") \
     X(18, helper, "helper", VS_ADOPT, "SN") \
     X(19, service, "service", VS_ADOPT, "SNFO") \
-    X(20, join, "join", VS_ENTER, "FI") \
+    X(20, join, "join", VS_ENTER, "FII") \
     X(21, await, "await", VS_ENTER, "") \
     X(22, parent_death, "parent-death", VS_ENTER, "I") \
     X(23, cgroup_join, "cgroup-join", VS_ENTER, "F") \

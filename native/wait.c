@@ -2,7 +2,11 @@
 #include "core.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -47,4 +51,25 @@ int vs_reap(int pidfd, int options, struct vs_stat *stat) {
     stat->read_blocks = usage.ru_inblock;
     stat->written_blocks = usage.ru_oublock;
     return 0;
+}
+
+static unsigned long long status_mask(const char *status, const char *field) {
+    const char *at = strstr(status, field);
+    return at ? strtoull(at + strlen(field), NULL, 16) : 0;
+}
+
+/* The kernel drops signals that the first process of a pid namespace does not handle; what the
+ * user means by one of these is that it should end. */
+int vs_is_dropped(int32_t pid, int number) {
+    char path[48], status[4096];
+    if (number != SIGHUP && number != SIGINT && number != SIGQUIT && number != SIGTERM) return 0;
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    long fd = SYS(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    long n = fd < 0 ? -1 : SYS(SYS_read, fd, status, sizeof status - 1);
+    if (fd >= 0) SYS(SYS_close, fd);
+    if (n <= 0) return 0;
+    status[n] = 0;
+    unsigned long long known = status_mask(status, "SigCgt:") | status_mask(status, "SigIgn:") |
+                               status_mask(status, "SigBlk:");
+    return !(known >> (number - 1) & 1);
 }

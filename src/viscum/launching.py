@@ -86,6 +86,13 @@ def new_id() -> str:
     return PREFIX + host_module.own_id()
 
 
+def python_path() -> str:
+    """Return the interpreter that commands of this Viscum run with."""
+    import sys
+
+    return sys.executable
+
+
 def _filter(spec: Spec, host: Host) -> bytes:
     return compile_filter(spec.seccomp, capabilities.effective(spec.cap_add, spec.cap_drop), host)
 
@@ -132,12 +139,17 @@ def load_quietly(compiled: Compiled) -> Ready:
     return Ready(compiled, native.load(compiled.plan), _opened(compiled))
 
 
-def load(compiled: Compiled) -> Ready:
-    """Load a compiled plan into the core. What the host could not give is said, once."""
+def warn_of_lost(compiled: Compiled) -> None:
+    """Say what the host could not give, once."""
     for lost in compiled.lost:
         if lost not in _warned:
             _warned.add(lost)
-            warnings.warn(f"this host cannot give {lost}", ViscumWarning, stacklevel=4)
+            warnings.warn(f"this host cannot give {lost}", ViscumWarning, stacklevel=5)
+
+
+def load(compiled: Compiled) -> Ready:
+    """Load a compiled plan into the core. What the host could not give is said, once."""
+    warn_of_lost(compiled)
     return load_quietly(compiled)
 
 

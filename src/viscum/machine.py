@@ -267,16 +267,9 @@ class Machine:
 
     def _folders(self) -> tuple[tuple[str, ...], str]:
         """Return the machine's v1 groups, and its v2 group or an empty string."""
-        cgroups = launching.this_host().cgroups
-        folders, into = [], ""
-        roots = {**dict(cgroups.v1), "": cgroups.v2}
-        for controller, _ in self._made.compiled.groups.slots if self._made else ():
-            folder = f"{roots[controller]}/{self.id}"
-            if controller:
-                folders.append(folder)
-            else:
-                into = folder
-        return tuple(folders), into
+        if self._made is None:
+            return (), ""
+        return self._made.compiled.groups.folders(launching.this_host().cgroups, self.id)
 
     def _read(self, controller: str, file: str) -> bytes | None:
         if self._core is None or self._made is None:

@@ -51,6 +51,15 @@ def give_away(pipe_end: int, owner: tuple[int, int]) -> bool:
     return True
 
 
+def give_away_path(handle: int, owner: tuple[int, int]) -> bool:
+    """As `give_away`, of a named pipe that `handle` was opened on with O_PATH."""
+    try:
+        os.chown(f"/proc/self/fd/{handle}", *owner)
+    except OSError:
+        return False
+    return True
+
+
 def pipe() -> tuple[int, int]:
     """Return read and write end of a pipe, neither at 0, 1 or 2; raises LaunchError."""
     try:
@@ -173,6 +182,11 @@ def _syscall_name(number: int) -> str:
 
     names = {value: name for name, value in numbers(arch_name(os.uname().machine)).items()}
     return names.get(number, "") if number else ""
+
+
+def explain_report(plan: Plan, index: int, syscall: int, number: int) -> ViscumError:
+    """Return the error that a monitor's report of a failed launch means."""
+    return explain(plan, Failure(index, syscall, number))
 
 
 def explain(plan: Plan, failure: BaseException) -> ViscumError:

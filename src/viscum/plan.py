@@ -63,7 +63,7 @@ adopt   setgroups-deny                               | forbid setgroups in the u
 adopt   map             file:S data:S                | write an id map
 adopt   helper          path:S arguments:N           | run a program of the host on the child
 adopt   service         path:S arguments:N slot:F cgroup:O | start a program that stays with it
-enter   join            slot:F flags:Ix              | enter namespaces of a running machine
+enter   join            slot:F flags:Ix own:Ix       | enter namespaces of a running machine
 enter   await                                        | wait until the parent has adopted
 enter   parent-death    signal:I                     | die with the parent
 enter   cgroup-join     slot:F                       | enter a cgroup v1 group

@@ -13,9 +13,17 @@ from .result import DEFAULT_OUTPUT_LIMIT, FOREVER_NS, Result, exit_code, nanosec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Self
+    from typing import IO, Protocol, Self
 
-    from .machine import Machine
+    class Home(Protocol):
+        """The machine that a command runs in."""
+
+        @property
+        def lost(self) -> tuple[str, ...]: ...
+        def oom_kills(self) -> int: ...
+        def thaw(self) -> None: ...
+        def forget(self, command: native.CoreMachine) -> None: ...
+
 
 __all__ = ["DEVNULL", "PIPE", "STDOUT", "Process", "Streams", "close_quietly", "open_end"]
 
@@ -97,7 +105,7 @@ class Process:
     """
 
     def __init__(
-        self, core: native.CoreMachine, streams: Streams, args: tuple[str, ...], machine: Machine
+        self, core: native.CoreMachine, streams: Streams, args: tuple[str, ...], machine: Home
     ) -> None:
         self._core = core
         self._machine = machine

@@ -29,6 +29,8 @@ MAX_BYTES = (1 << 63) - 4096
 MIN_MEMORY = 512 << 10
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 MAX_NAME = 128
+SHARED = "machine"
+"""Stands for the namespace of another machine, which is given at the launch."""
 
 
 def parse_size(text: str | int, what: str = "size") -> int:
@@ -169,11 +171,21 @@ class Spec(Frozen):
     strict: bool = False
     lives: bool = False
     """Outlives the thread that starts it: ends with the process, and may be resized."""
+    detached: bool = False
+    """Outlives whoever starts it, under a monitor; may be resized."""
+    ends_with_monitor: bool = False
+    layer: str = ""
+    """Folder of the host that keeps the writable layer; none: it is in memory."""
     stop_signal: int = 15
     stop_timeout: float = 10.0
     identity: tuple[int, int, tuple[int, ...]] = (0, 0, ())
     """uid, gid and additional groups that `user` and `groups` stand for in this root."""
     home: str = "/root"
+
+    @property
+    def shares(self) -> bool:
+        """Whether a namespace is that of another machine."""
+        return SHARED in (self.network, self.pid, self.ipc)
 
     def check(self) -> Spec:
         """Return the spec itself once its parts fit together; raises SpecError otherwise."""
@@ -189,10 +201,10 @@ class Spec(Frozen):
 
 
 _WORDS: Mapping[str, tuple[str, ...]] = {
-    "network": ("none", "host", "private"),
+    "network": ("none", "host", "private", SHARED),
     "userns": ("private", "host"),
-    "pid": ("private", "host"),
-    "ipc": ("private", "host"),
+    "pid": ("private", "host", SHARED),
+    "ipc": ("private", "host", SHARED),
     "uts": ("private", "host"),
 }
 
@@ -204,7 +216,7 @@ def _check_words(spec: Spec) -> None:
             raise SpecError(f"{field} {value!r} is unknown", hint=f"one of: {', '.join(words)}")
     if spec.uts == "host" and spec.hostname is not None:
         raise SpecError("a hostname cannot be set with the host's uts namespace")
-    if spec.pid == "host" and spec.init:
+    if spec.pid != "private" and spec.init:
         raise SpecError("an init needs a pid namespace of its own", hint="drop --init or --pid")
     name = spec.hostname
     if name is not None and not (name.isprintable() and 0 < len(name.encode()) <= 64):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .host import Cgroups
 
-__all__ = ["is_orphan", "sweep_groups"]
+__all__ = ["is_orphan", "remove_groups", "sweep_groups"]
 
 PATIENCE_SECONDS = 1.0
 STEP_SECONDS = 0.01
@@ -78,8 +78,22 @@ def _remove(folder: str) -> bool:
 
 def sweep_groups(cgroups: Cgroups) -> list[str]:
     """Kill and remove the groups of machines whose owner is gone; return their folders."""
+    found = list(_orphans(_roots(cgroups)))
+    _end(found)
+    return found
+
+
+def _roots(cgroups: Cgroups) -> Iterable[str]:
     folders = [*(folder for _, folder in cgroups.v1), *([cgroups.v2] if cgroups.v2 else [])]
-    left = found = list(_orphans(dict.fromkeys(folders)))
+    return dict.fromkeys(folders)
+
+
+def remove_groups(cgroups: Cgroups, name: str) -> None:
+    """Kill and remove the groups of that name, where there are any."""
+    _end([path for root in _roots(cgroups) if os.path.isdir(path := f"{root}/{name}")])
+
+
+def _end(left: list[str]) -> None:
     end = time.monotonic() + PATIENCE_SECONDS
     while left:
         for folder in left:
@@ -91,7 +105,6 @@ def sweep_groups(cgroups: Cgroups) -> list[str]:
             break
         if left:
             time.sleep(STEP_SECONDS)
-    return found
 
 
 def _orphans(folders: Iterable[str]) -> Iterable[str]:

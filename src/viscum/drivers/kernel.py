@@ -33,14 +33,14 @@ class KernelTree(MountTree):
 
     def _kernel_file_systems(self, groups: Groups) -> None:
         guarded = NOSUID | NODEV | NOEXEC
-        if self.spec.pid == "private":
+        if self.spec.pid != "host":
             self._file_system("proc", "proc", (), guarded)
         else:
             self._host_tree("/proc", "proc", 0)
         if self.spec.network == "host" and self.ids.namespace:
             self._host_tree("/sys", "sys", RDONLY)
         else:
-            if self.spec.network == "none":
+            if self.spec.network == "none" and not self.spec.shares:
                 self._enter("network-join", NETWORK_SLOT)  # sysfs shows the links of its mounter
             self._file_system("sysfs", "sys", (), guarded | RDONLY)
             self._control_groups(groups, guarded | RDONLY)
@@ -74,7 +74,7 @@ class KernelTree(MountTree):
         gid = ["gid", str(TTY_GID)] if self.ids.count > TTY_GID else []
         options = ["newinstance", "", "ptmxmode", "0666", "mode", "0620", *gid]
         self._file_system("devpts", "dev/pts", options, NOSUID | NOEXEC)
-        if self.spec.ipc == "private":
+        if self.spec.ipc != "host":
             self._file_system("mqueue", "dev/mqueue", (), NOSUID | NODEV | NOEXEC)
         self._enter("mkdir", self.scratch, "shm", 0o1777)
         self._own_tree("shm", self.root, "dev/shm", NOSUID | NODEV)
@@ -149,10 +149,10 @@ class KernelTree(MountTree):
     def _sysctl(self, name: str, value: str) -> None:
         allowed = {
             "net.": self.spec.network != "host",
-            "kernel.msg": self.spec.ipc == "private",
-            "kernel.sem": self.spec.ipc == "private",
-            "kernel.shm": self.spec.ipc == "private",
-            "fs.mqueue.": self.spec.ipc == "private",
+            "kernel.msg": self.spec.ipc != "host",
+            "kernel.sem": self.spec.ipc != "host",
+            "kernel.shm": self.spec.ipc != "host",
+            "fs.mqueue.": self.spec.ipc != "host",
         }
         if not any(name.startswith(prefix) and own for prefix, own in allowed.items()):
             raise SpecError(

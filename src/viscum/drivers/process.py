@@ -22,7 +22,7 @@ from ..plan import (
 )
 from ..resources.limits import Groups, compile_groups
 from ..resources.usage import usage_files
-from ..spec import DEFAULT_PATH
+from ..spec import DEFAULT_PATH, SHARED
 from .root import RootBuilder
 
 TYPE_CHECKING = False
@@ -167,9 +167,10 @@ def compile_exec(
     if into:
         parts.load.append(op("cgroup-root", group, into))
     terminal = _prepare_terminal(spec, slots, parts)
-    flags = _namespace_flags(spec, ids) | (CLONE_NEWCGROUP if folders or into else 0)
+    flags = _namespace_flags(spec, ids) | _shared_flags(spec, ids)
+    flags |= CLONE_NEWCGROUP if folders or into else 0
     flags |= CLONE_NEWNET if spec.network == "none" else 0
-    parts.enter.append(op("join", TARGET_SLOT, flags))
+    parts.enter.append(op("join", TARGET_SLOT, flags, 0))
     if ids.namespace:
         parts.enter.append(op("become", 0, 0))
     _identity(spec.replace(uts="host", network="host"), parts, terminal)
@@ -189,15 +190,15 @@ def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b""
     slots, parts = Slots(), Sections()
     ids = choose_ids(spec, host)
     parts.load.append(op("expect-host", host.machine, host.release))
-    groups = compile_groups(spec.limits, host.cgroups, slots, resizable=spec.lives)
+    groups = compile_groups(spec.limits, host.cgroups, slots, resizable=spec.lives or spec.detached)
     parts.load += groups.load
     parts.prepare += groups.prepare
     parts.release += groups.release
     parts.lost += [f"the limit {file} (no cgroup controller for it)" for file in groups.lost]
-    if spec.pid == "host" and groups.into == NONE:
+    if spec.pid != "private" and groups.into == NONE:
         raise HostError(
-            "with the host's process ids only a cgroup of version 2 can end all of a machine, and "
-            "there is none here",
+            "with the process ids of others only a cgroup of version 2 can end all of a machine, "
+            "and there is none here",
             hint="leave --pid private",
         )
     terminal = _prepare_terminal(spec, slots, parts)
@@ -206,7 +207,8 @@ def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b""
     root.build(groups)
     init_slot = _open_init(spec, init, slots, parts)
     _identity(spec, parts, terminal)
-    _guard(spec, host, ids, parts, seccomp, dies_with_parent=not spec.lives)
+    dies = spec.ends_with_monitor if spec.detached else not spec.lives
+    _guard(spec, host, ids, parts, seccomp, dies_with_parent=dies)
     if parts.lost and spec.strict:
         raise HostError(
             f"this host cannot give {parts.lost[0]}", hint="drop --strict to go without"
@@ -214,7 +216,7 @@ def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b""
     operations = [
         *parts.load,
         *parts.prepare,
-        op("clone", _namespace_flags(spec, ids), groups.into),
+        op("clone", 0 if spec.shares else _namespace_flags(spec, ids), groups.into),
         *parts.adopt,
     ]
     operations += [*parts.enter, _exec(spec, init_slot), *parts.release]
@@ -223,7 +225,7 @@ def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b""
         tuple(parts.lost),
         groups,
         usage_files(groups, v1=bool(host.cgroups.v1)),
-        groups.slot("") if spec.pid == "host" else NONE,
+        groups.slot("") if spec.pid != "private" else NONE,
         terminal[0],
         owner_of(spec, ids),
     )
@@ -235,7 +237,22 @@ def _namespace_flags(spec: Spec, ids: Ids) -> int:
     flags |= CLONE_NEWPID if spec.pid == "private" else 0
     flags |= CLONE_NEWIPC if spec.ipc == "private" else 0
     flags |= CLONE_NEWUTS if spec.uts == "private" else 0
-    return flags | (CLONE_NEWNET if spec.network == "private" else 0)
+    return flags | (CLONE_NEWNET if _clones_network(spec) else 0)
+
+
+def _clones_network(spec: Spec) -> bool:
+    """Whether the network namespace comes with the clone: it is made beside it for most machines,
+    but pasta has to find it, and a process beside a joining child has no stack.
+    """
+    return spec.network == "private" or (spec.network == "none" and spec.shares)
+
+
+def _shared_flags(spec: Spec, ids: Ids) -> int:
+    """Return the namespaces of another machine that are entered, its user namespace with them."""
+    flags = CLONE_NEWUSER if ids.namespace and spec.shares else 0
+    flags |= CLONE_NEWPID if spec.pid == SHARED else 0
+    flags |= CLONE_NEWIPC if spec.ipc == SHARED else 0
+    return flags | (CLONE_NEWNET if spec.network == SHARED else 0)
 
 
 def _prepare_terminal(spec: Spec, slots: Slots, parts: Sections) -> tuple[int, int]:
@@ -249,7 +266,11 @@ def _prepare_terminal(spec: Spec, slots: Slots, parts: Sections) -> tuple[int, i
 def _namespaces(
     spec: Spec, host: Host, ids: Ids, groups: Groups, slots: Slots, parts: Sections
 ) -> None:
-    if ids.namespace and ids.helper and host.subordinate:
+    if spec.shares:  # a user namespace that is shared has no say over the host's groups
+        own = _namespace_flags(spec, ids.replace(namespace=False))
+        parts.enter += groups.enter
+        parts.enter.append(op("join", TARGET_SLOT, _shared_flags(spec, ids), own))
+    elif ids.namespace and ids.helper and host.subordinate:
         (uid, _), (gid, _) = host.subordinate
         rest = RANGE - 1
         for helper, own, first in (("uid", host.uid, uid), ("gid", host.gid, gid)):
@@ -263,9 +284,10 @@ def _namespaces(
     if spec.network == "private":
         _way_out(host, groups, slots, parts)
     # What needs no ids is done while the parent writes their maps.
-    if spec.network == "none":
+    if spec.network == "none" and not spec.shares:
         parts.enter.append(op("network-make", NETWORK_SLOT))
-    parts.enter += groups.enter
+    if not spec.shares:
+        parts.enter += groups.enter
     if groups.slots:
         parts.enter.append(op("unshare", CLONE_NEWCGROUP))
     parts.enter.append(op("propagation", MS_REC_PRIVATE))
@@ -303,7 +325,7 @@ def _identity(spec: Spec, parts: Sections, terminal: tuple[int, int]) -> None:
     enter = parts.enter
     if spec.uts == "private":
         enter.append(op("hostname", spec.hostname or "viscum"))
-    if spec.network == "private":
+    if _clones_network(spec):
         enter.append(op("loopback"))
     for limit in spec.rlimits:
         if limit.name not in RLIMITS:

@@ -1,5 +1,5 @@
-"""The mount tree of a machine: a read-only lower layer, a writable layer in memory, the kernel's
-file systems, masks, and what the user mounts.
+"""The mount tree of a machine: a read-only lower layer, a writable layer in memory or in a folder
+of the host, the kernel's file systems, masks, and what the user mounts.
 
 Where the host's root is the lower layer, its files keep their owners, which do not exist in the
 machine: the machine reads what any other user of the host could read, and no more. A given
@@ -15,7 +15,7 @@ from ..errors import SpecError
 from ..host import mount_points, submounts
 from ..plan import NONE, nul_ended, op
 from .kernel import KernelTree
-from .tree import CREATE_FILE, CREATE_FOLDER, NO_LINKS, NODEV, NOEXEC, NOSUID, RDONLY
+from .tree import CREATE_FILE, CREATE_FOLDER, KEEP, NO_LINKS, NODEV, NOEXEC, NOSUID, RDONLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class RootBuilder(KernelTree):
     def build(self, groups: Groups) -> None:
         """Add everything from the scratch file system to the pivot."""
         self._scratch()
+        if self.spec.layer:
+            self._kept_layer(self.spec.layer)
         if self.spec.rootfs is None and (not self.host.capable or _has_separate_folders()):
             self._patchwork()
         else:
@@ -72,6 +74,22 @@ class RootBuilder(KernelTree):
         if not self.host.uses_detached:
             self._enter("attach", self.scratch, NONE, self._parking(), 0)
 
+    def _kept_layer(self, path: str) -> None:
+        """The writable layer is a folder of the host, with `upper` and `work` in it: it outlives
+        the machine's processes. What a machine left there before is kept, and no link in it is
+        followed.
+        """
+        self.keep = KEEP
+        if not self.host.capable:
+            self.layer = self.slots()
+            self._enter("lookup", self.layer, NONE, path, os.O_PATH | O_DIRECTORY)
+            return
+        source, self.layer = self.slots(), self.slots()
+        self._open_folder(source, path, "writable layer")
+        mapped = self.host.full_identity
+        self._bring(self.layer, source, path, 0, recursive=False, mapped=mapped)
+        self._enter("attach", self.layer, NONE, self._parking(), 0)
+
     def _parking(self) -> str:
         """Return where, in its own mount namespace, a machine attaches what has to be attached
         somewhere. On the root it hides nothing that is still to be cloned by its path, but costs
@@ -84,10 +102,11 @@ class RootBuilder(KernelTree):
         path = self.spec.rootfs or "/"
         self._open_folder(source, path, "rootfs")
         for name in ("upper", "work"):
-            self._enter("mkdir", self.scratch, name, 0o755)
+            self._enter("mkdir", self.layer, name, self.keep | 0o755)
         self._bring(lower, source, path, RDONLY, recursive=False, mapped=bool(self.spec.rootfs))
         self._enter("attach", lower, NONE, self._parking(), 0)
-        hides = self.host.uses_detached and self.ids.namespace and not self.spec.read_only
+        hides = self.host.uses_detached or bool(self.spec.layer)
+        hides = hides and self.ids.namespace and not self.spec.read_only
         if self.spec.rootfs is None:
             self._own_folders()
             if hides:
@@ -104,7 +123,7 @@ class RootBuilder(KernelTree):
 
     def _make_overlay(self, slot: int, lower: int, upper: str, work: str) -> None:
         options = nul_ended(["userxattr", ""] if self.ids.namespace else [])
-        layers = (lower,), self.scratch, upper, work
+        layers = (lower,), self.layer, upper, work
         self._enter("overlay", slot, *layers, options, NODEV)
 
     def _own_folders(self, *have: str) -> None:
@@ -122,14 +141,14 @@ class RootBuilder(KernelTree):
                 continue
             mode = _shown_mode(os.path.join(self.spec.rootfs or "/", name))
             if mode is not None and name.rpartition("/")[0] in made and name not in made:
-                self._enter("mkdir", self.scratch, f"upper/{name}", mode)
+                self._enter("mkdir", self.layer, f"upper/{name}", self.keep | mode)
                 made.add(name)
 
     def _hidden_folders(self) -> None:
         """The fresh folders as opaque ones of the upper layer, a fifth of the cost of mounts."""
         for name, mode in FRESH:
             if _shown_mode("/" + name) is not None or name == "root":
-                self._enter("opaque", self.scratch, f"upper/{name}", mode)
+                self._enter("opaque", self.layer, f"upper/{name}", self.keep | mode)
 
     def _fresh_folders(self) -> None:
         for name, mode in FRESH:
@@ -146,7 +165,7 @@ class RootBuilder(KernelTree):
         etc = os.path.join(self.spec.rootfs, "etc")
         if os.path.lexists(etc) and (os.path.islink(etc) or not os.path.isdir(etc)):
             return False
-        self._enter("mkdir", self.scratch, "upper/etc", 0o755)
+        self._enter("mkdir", self.layer, "upper/etc", self.keep | 0o755)
         return True
 
     def _etc_files(self, folder: str) -> None:
@@ -163,7 +182,7 @@ class RootBuilder(KernelTree):
         if spec.dns:
             files["resolv.conf"] = "".join(f"nameserver {server}\n" for server in spec.dns)
         for file, text in files.items():
-            self._enter("file", self.scratch, f"{folder}/{file}", 0o644, text.encode())
+            self._enter("file", self.layer, f"{folder}/{file}", self.keep | 0o644, text.encode())
 
     def _patchwork(self) -> None:
         """The host's root for a user who may not clone it whole, because mounts below it are
@@ -195,8 +214,8 @@ class RootBuilder(KernelTree):
         else:
             lower = self.slots()
             upper, work = f"upper-{name}", f"work-{name}"
-            self._enter("mkdir", self.scratch, upper, _shown_mode(path) or 0o755)
-            self._enter("mkdir", self.scratch, work, 0o755)
+            self._enter("mkdir", self.layer, upper, self.keep | (_shown_mode(path) or 0o755))
+            self._enter("mkdir", self.layer, work, self.keep | 0o755)
             if name == "etc":
                 self._etc_files(upper)
             self._enter("lookup", lower, NONE, path, os.O_PATH | O_DIRECTORY)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CREATE_FILE",
     "CREATE_FOLDER",
+    "KEEP",
     "NODEV",
     "NOEXEC",
     "NOSUID",
@@ -34,12 +35,16 @@ CREATE_FOLDER = 1
 CREATE_FILE = 2
 NO_LINKS = 4
 
+KEEP = 0o200000
+"""Beside the mode of what is made: what is there already stays, and no link leads to it."""
+
 
 class MountTree:
     """Adds the operations of a machine's mount tree to `parts`.
 
-    `scratch` is the slot of the file system that everything the machine writes lives on, `root`
-    the slot of its new root, `patches` what is mounted there folder by folder.
+    `scratch` is the slot of the file system in memory that the machine writes to, `layer` that of
+    the folder with its writable layer, `root` the slot of its new root, `patches` what is mounted
+    there folder by folder.
     """
 
     def __init__(self, spec: Spec, host: Host, ids: Ids, slots: Slots, parts: Sections) -> None:
@@ -49,6 +54,8 @@ class MountTree:
         self.slots = slots
         self.parts = parts
         self.scratch = slots()
+        self.layer = self.scratch
+        self.keep = 0
         self.root = slots()
         self.idmap = NONE
         self.patches: list[str] = []

@@ -6,19 +6,29 @@ weight = 1 + (shares - 2) * 9999 / 262142.
 
 from __future__ import annotations
 
+import os
+
 from ..errors import HostError
 from ..frozen import Frozen
 from ..plan import NONE, op
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from ..host import Cgroups
     from ..plan import Operation
     from ..spec import Limits
 
-__all__ = ["Groups", "compile_groups", "settings_v1", "settings_v2", "write_all_or_none"]
+__all__ = [
+    "Groups",
+    "apply_limits",
+    "compile_groups",
+    "group_folders",
+    "settings_v1",
+    "settings_v2",
+    "write_all_or_none",
+]
 
 PERIOD_US = 100_000
 RESIZABLE = ("cpu", "memory", "pids", "freezer")
@@ -40,6 +50,15 @@ class Groups(Frozen):
     def slot(self, controller: str) -> int:
         """Return the slot of a v1 controller's group, or of the v2 group (""); NONE if none."""
         return dict(self.slots).get(controller, NONE)
+
+    def folders(self, cgroups: Cgroups, name: str) -> tuple[tuple[str, ...], str]:
+        """Return the folders of the v1 groups and of the v2 group ("": none) of a machine whose
+        groups are called `name`.
+        """
+        roots = {**dict(cgroups.v1), "": cgroups.v2}
+        paths = {controller: f"{roots[controller]}/{name}" for controller, _ in self.slots}
+        into = paths.pop("", "")
+        return tuple(paths.values()), into
 
 
 def settings_v1(limits: Limits) -> list[tuple[str, str, str]]:
@@ -164,6 +183,13 @@ def compile_groups(
     )
 
 
+def group_folders(cgroups: Cgroups, name: str) -> dict[str, str]:
+    """Return the folders that the groups called `name` have, by v1 controller; v2 under ""."""
+    roots = {**dict(cgroups.v1), **({"": cgroups.v2} if cgroups.v2 else {})}
+    folders = {controller: f"{root}/{name}" for controller, root in roots.items()}
+    return {controller: path for controller, path in folders.items() if os.path.isdir(path)}
+
+
 def _read_text(path: str) -> str:
     with open(path, encoding="ascii") as file:
         return file.read().strip()
@@ -206,3 +232,12 @@ def write_all_or_none(places: list[tuple[str, str, str]]) -> None:
         f"{waiting[0][1]} cannot become {waiting[0][2]}: {reason}",
         hint="is it below what is in use? nothing was changed",
     )
+
+
+def apply_limits(limits: Limits, folders: Mapping[str, str], *, v1: bool) -> None:
+    """Write `limits` to the groups in `folders` (by v1 controller; v2 under ""), all or none.
+
+    Raises HostError.
+    """
+    settings = settings_v1(limits) if v1 else settings_v2(limits)
+    write_all_or_none([(folders.get(c if v1 else "", ""), file, v) for c, file, v in settings])

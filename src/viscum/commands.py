@@ -1,0 +1,142 @@
+"""Commands in machines that live on: a join compiled once for each machine and command."""
+
+from __future__ import annotations
+
+import os
+
+from . import launching, native
+from .errors import MachineError
+from .process import Process, Streams
+from .registry import is_alive
+from .resources.limits import group_folders
+from .resources.usage import oom_kills
+from .rootfs import look_up_user
+from .spec import DEFAULT_PATH  # noqa: F401 - the default of the environment's PATH
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .record import Config, Status
+    from .spec import Spec
+
+__all__ = ["command_spec", "launch_command", "open_machine", "start_command"]
+
+
+def command_spec(
+    config: Config,
+    command: Sequence[str],
+    *,
+    env: dict[str, str] | None = None,
+    user: str | int | None = None,
+    workdir: str | None = None,
+    tty: bool = False,
+) -> Spec:
+    """Return the spec of a command that runs in the machine of `config`; raises SpecError."""
+    spec = config.spec
+    merged = {**dict(spec.env), **(env or {})}
+    changes: dict[str, object] = {
+        "command": tuple(os.fspath(word) for word in command),
+        "env": tuple(merged.items()),
+        "mounts": (),
+        "devices": (),
+        "idle": False,
+        "init": False,
+        "tty": tty,
+        "detached": False,
+    }
+    if workdir is not None:
+        changes["workdir"] = workdir
+    if user is not None:
+        who = look_up_user(spec.rootfs, str(user), spec.groups)
+        changes.update(user=str(user), identity=(who.uid, who.gid, who.groups), home=who.home)
+    return spec.replace(**changes).check()
+
+
+def open_machine(status: Status) -> int:
+    """Return a pidfd of a running machine's first process; raises MachineError."""
+    try:
+        fd = os.pidfd_open(status.pid)
+    except OSError:
+        raise MachineError("the machine has just ended") from None
+    if not is_alive(status.pid, status.start):
+        os.close(fd)
+        raise MachineError("the machine has just ended")
+    return fd
+
+
+def prepare(config: Config, spec: Spec) -> launching.Ready:
+    """Return the loaded plan of a command; the second time, the one of the first."""
+    host = launching.this_host()
+    key = (config.id, spec)
+    known = launching.recall(key)
+    if known is not None:
+        return known
+    folders = group_folders(host.cgroups, config.group)
+    into = folders.pop("", "")
+    compiled = launching.compile_command(spec, host, tuple(folders.values()), into)
+    made = launching.load(compiled)
+    launching.keep(key, made)
+    return made
+
+
+def launch_command(
+    config: Config, status: Status, spec: Spec, streams: tuple[int, int, int]
+) -> tuple[native.CoreMachine, launching.Ready]:
+    """Start the command of `spec` in a running machine; raises LaunchError, MachineError."""
+    made = prepare(config, spec)
+    target = open_machine(status)
+    try:
+        plan = made.compiled.plan
+        core = native.launch(plan, made.loaded, config.group, streams, target=target)
+    finally:
+        os.close(target)
+    return core, made
+
+
+class _Home:
+    """The machine that a command runs in, as `Process` sees it."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.lost: tuple[str, ...] = ()
+
+    def oom_kills(self) -> int:
+        """Return how many processes of the machine were killed for its memory limit so far."""
+        folders = group_folders(launching.this_host().cgroups, self.config.group)
+        places = (("memory", "memory.oom_control"), ("", "memory.events"))
+        for controller, file in places:
+            try:
+                with open(f"{folders[controller]}/{file}", "rb", buffering=0) as opened:
+                    return oom_kills((None, opened.readall(), None))
+            except (KeyError, OSError):
+                continue
+        return 0
+
+    def thaw(self) -> None:
+        """Nothing: whoever paused the machine lets it go on."""
+
+    def forget(self, command: native.CoreMachine) -> None:
+        """Nothing: the machine does not end with this process."""
+
+
+def start_command(
+    config: Config,
+    status: Status,
+    command: Sequence[str],
+    streams: tuple[object, object, object],
+    env: dict[str, str] | None,
+    user: str | int | None,
+    workdir: str | None,
+) -> Process:
+    """Start `command` in a running machine, with the streams of `Machine.exec`."""
+    spec = command_spec(config, command, env=env, user=user, workdir=workdir)
+    made = prepare(config, spec)
+    opened = Streams(*streams, made.compiled.owner)
+    try:
+        core, _ = launch_command(config, status, spec, opened.theirs)
+    except BaseException:
+        opened.close()
+        raise
+    opened.hand_over()
+    return Process(core, opened, spec.command, _Home(config))

@@ -1,0 +1,127 @@
+"""From the options of a new machine that lives on to its config."""
+
+from __future__ import annotations
+
+import time
+
+from .errors import SpecError
+from .record import Config, Health, LogOptions, Restart
+from .registry import Record, find, new_machine_id
+from .request import make_limits, make_spec
+from .resources.limits import PREFIX
+from .spec import SHARED, Limits, check_limits, check_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .request import Options
+
+__all__ = ["changed_limits", "make_config", "parse_restart", "random_name"]
+
+POLICIES = ("no", "on-failure", "always", "unless-stopped")
+SHAREABLE = ("network", "pid", "ipc")
+FIRST = (
+    "able agile amber ample avid bold brisk calm civil clear cool deft eager early fair fleet fond "
+    "fresh gentle glad grand green hardy keen kind light lively lucid mellow merry mild neat"
+).split()
+SECOND = (
+    "alder apple ash aspen beech birch cedar cherry citrus cypress elder elm fir hazel holly ivy "
+    "juniper larch laurel linden maple medlar oak olive pear pine plum poplar rowan spruce willow"
+).split()
+"""Trees, on most of which mistletoe grows."""
+
+
+def random_name(machine_id: str) -> str:
+    """Return a name for a machine that was given none, from the digits of its id."""
+    number = int(machine_id[:12], 16)
+    first, second = FIRST[number % len(FIRST)], SECOND[number // len(FIRST) % len(SECOND)]
+    return f"{first}_{second}_{machine_id[-4:]}"
+
+
+def parse_restart(text: str) -> Restart:
+    """Return the policy in "no", "on-failure[:N]", "always", "unless-stopped"; or SpecError."""
+    policy, colon, maximum = text.partition(":")
+    known = policy in POLICIES and (not colon or policy == "on-failure")
+    if not known or (colon and not (maximum.isascii() and maximum.isdigit())):
+        raise SpecError(
+            f"restart policy {text!r} is unknown",
+            hint=f"one of {', '.join(POLICIES)}; on-failure:N",
+        )
+    return Restart(policy, min(int(maximum or 0), 1 << 30))
+
+
+def _check_labels(labels: tuple[tuple[str, str], ...]) -> None:
+    for name, _ in labels:
+        if not name:
+            raise SpecError("a label has no name", hint="--label NAME=VALUE")
+
+
+def _target(share: Mapping[str, str]) -> Record | None:
+    """Return the machine whose namespaces are shared; raises SpecError for two of them."""
+    unknown = set(share) - set(SHAREABLE)
+    if unknown:
+        raise SpecError(f"namespace {min(unknown)!r} cannot be shared", hint=", ".join(SHAREABLE))
+    found = {find(word).id for word in share.values()}
+    if len(found) > 1:
+        raise SpecError("namespaces of two machines cannot be mixed", hint="share those of one")
+    return Record(found.pop()) if found else None
+
+
+def make_config(
+    command: Sequence[str],
+    options: Options,
+    *,
+    name: str | None,
+    labels: tuple[tuple[str, str], ...],
+    restart: str,
+    health: Health | None,
+    log: LogOptions,
+    interactive: bool,
+    remove: bool,
+    timeout: float | None,
+    share: Mapping[str, str],
+    fixed: Mapping[str, object],
+) -> Config:
+    """Return the checked config of a new machine; raises SpecError, MachineError."""
+    machine_id = new_machine_id()
+    target = _target(share)
+    words = dict.fromkeys(share, SHARED)
+    layer = Record(machine_id).path("layer")
+    spec = make_spec(
+        command, {**options, **words}, detached=True, layer=layer, idle=not command, **fixed
+    )
+    if target is not None and target.config.spec.userns != spec.userns:
+        raise SpecError("the machines have different user namespaces", hint="the same --userns")
+    policy = parse_restart(restart)
+    if remove and policy.policy != "no":
+        raise SpecError("--rm and --restart contradict each other", hint="leave one of them out")
+    _check_labels(labels)
+    return Config(
+        id=machine_id,
+        name=random_name(machine_id) if name is None else check_name(name),
+        created=time.time_ns(),
+        spec=spec,
+        group=PREFIX + machine_id,
+        labels=labels,
+        restart=policy,
+        log=log,
+        health=health,
+        interactive=interactive,
+        remove=remove,
+        timeout=timeout,
+        target=target.id if target else "",
+    )
+
+
+def changed_limits(before: Limits, changes: Mapping[str, object]) -> tuple[Limits, Limits]:
+    """Return the limits among `changes`, and `before` with them; raises SpecError."""
+    unknown = set(changes) - set(Limits.__fields__)
+    if unknown:
+        raise TypeError(f"unknown limit {min(unknown)!r}")
+    wanted = make_limits(changes)
+    check_limits(wanted)
+    given = {name: value for name, value in wanted.__dict__.items() if value is not None}
+    merged = before.replace(**given)
+    check_limits(merged)
+    return wanted, merged

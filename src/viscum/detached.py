@@ -1,0 +1,450 @@
+"""Machines that live on: created, started, stopped and removed by whoever comes, found by name.
+
+Every change of a machine is made under its lock. What a lost monitor or a host that was switched
+off left behind is found and finished by the next call that touches the machine.
+"""
+
+from __future__ import annotations
+
+import _signal as signals  # `signal` imports enum, 6 ms
+import os
+import select
+import time
+
+from . import journal, registry
+from .attaching import Attachment, tell_settings, tell_stop
+from .errors import MachineError, TimeoutExpired
+from .record import Config, Health, LogOptions, Status
+from .registry import Locked, Record, is_alive
+from .result import DEFAULT_OUTPUT_LIMIT, Result
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Unpack
+
+    from .logs import LogEntry
+    from .process import Process
+    from .request import Options
+
+__all__ = ["DetachedMachine", "machines"]
+
+UNKNOWN_CODE = 255
+"""Exit code of a machine whose end nobody saw."""
+KILL_PATIENCE = 10.0
+POLL_SECONDS = 0.01
+RUNNING = registry.RUNNING
+
+
+def machines(*, all: bool = False) -> list[DetachedMachine]:  # noqa: A002 - as in `ps --all`
+    """Return the machines that run, with `all` also those that do not, the newest last."""
+    found = [DetachedMachine(record) for record in registry.machines()]
+    return found if all else [machine for machine in found if machine.state in RUNNING]
+
+
+class DetachedMachine:
+    """A machine with a monitor of its own, which lives on when this process has ended.
+
+    Made by `Machine.create`, found by `Machine.find` and `viscum.machines`.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.id = record.id
+
+    @classmethod
+    def create(
+        cls,
+        command: Sequence[str],
+        *,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        restart: str = "no",
+        health: Health | None = None,
+        log: LogOptions | None = None,
+        interactive: bool = False,
+        remove: bool = False,
+        timeout: float | None = None,
+        share: Mapping[str, str] | None = None,
+        fixed: Mapping[str, object] | None = None,
+        **options: Unpack[Options],
+    ) -> DetachedMachine:
+        """Write down a machine, to be started; nothing runs yet.
+
+        `restart` is "no", "on-failure", "on-failure:N", "always" or "unless-stopped". `share` maps
+        "network", "pid" or "ipc" to the machine whose namespace it gets. With `remove` it goes
+        once it has ended. `timeout` is in seconds. `fixed` are fields of `Spec` beside the options.
+        Raises SpecError, MachineError.
+        """
+        from .creating import make_config
+
+        made = make_config(
+            command,
+            options,
+            name=name,
+            labels=tuple((labels or {}).items()),
+            restart=restart,
+            health=health,
+            log=log or LogOptions(),
+            interactive=interactive,
+            remove=remove,
+            timeout=timeout,
+            share=share or {},
+            fixed=fixed or {},
+        )
+        machine = cls(registry.create(made))
+        machine._note("create")
+        return machine
+
+    @classmethod
+    def find(cls, word: str) -> DetachedMachine:
+        """Return the machine of that name, id, or begin of an id; raises MachineError."""
+        return cls(registry.find(word))
+
+    # What it is.
+
+    @property
+    def config(self) -> Config:
+        """What was asked for."""
+        return self.record.config
+
+    @property
+    def name(self) -> str:
+        """The machine's name."""
+        return self.record.name
+
+    @property
+    def status(self) -> Status:
+        """What became of it, as it is now."""
+        return self.record.status()
+
+    @property
+    def state(self) -> str:
+        """One of "created", "running", "paused", "restarting", "exited", "unknown"."""
+        return self.status.state
+
+    @property
+    def pid(self) -> int:
+        """The first process's id on the host, 0 where none runs."""
+        status = self.status
+        return status.pid if status.state in RUNNING else 0
+
+    @property
+    def monitor_is_lost(self) -> bool:
+        """Whether the machine runs on without its monitor."""
+        status = self.status
+        return status.state in ("running", "paused") and not status.monitor
+
+    def _note(self, event: str, **attributes: str) -> None:
+        journal.note(event, self.id, self.name, attributes)
+
+    def _require(self, status: Status, *states: str) -> Status:
+        if status.state not in states:
+            hint = {
+                "created": f"viscum start {self.name}",
+                "exited": f"viscum start {self.name}",
+                "paused": f"viscum unpause {self.name}",
+                "running": f"viscum stop {self.name}",
+            }.get(status.state, "")
+            raise MachineError(f"machine {self.name!r} is {status.state}", hint=hint)
+        return status
+
+    # Its life.
+
+    def start(self) -> None:
+        """Start it; returns once its command runs. Raises MachineError, LaunchError."""
+        with Locked(self.record):
+            self._start()
+
+    def _start(self) -> None:
+        from . import supervising
+
+        status = self._require(self.record.status(), "created", "exited")
+        if status.state == "exited":
+            self._clear_groups()
+        supervising.start(self.record)
+
+    def _clear_groups(self) -> None:
+        """Remove control groups that a lost monitor or a crash left."""
+        from .host import probe
+        from .sweep import remove_groups
+
+        remove_groups(probe().cgroups, self.config.group)
+
+    def stop(self, timeout: float | None = None, number: int | None = None) -> int:
+        """Ask it to end with its stop signal, kill it after `timeout` s (its own by default), and
+        return the exit code. A machine that does not run stays as it is.
+        """
+        with Locked(self.record):
+            return self._stop(timeout, number)
+
+    def _stop(self, timeout: float | None, number: int | None) -> int:
+        status = self.record.status()
+        if status.state not in RUNNING:
+            return self._code(status)
+        status = self._take_over(status)
+        if status.state == "paused":
+            self._freeze(frozen=False)
+        spec = self.config.spec
+        patience = spec.stop_timeout if timeout is None else timeout
+        tell_stop(self.record, spec.stop_signal if number is None else number, patience)
+        if not _await_end(status.monitor, status.monitor_start, patience + KILL_PATIENCE):
+            raise MachineError(f"machine {self.name!r} does not end", hint="is it in state D?")
+        self._note("stop")
+        return self._code(self.record.status())
+
+    def _take_over(self, status: Status) -> Status:
+        """Give a machine whose monitor was lost a new one."""
+        if status.monitor:
+            return status
+        from . import supervising
+
+        supervising.adopt(self.record)
+        return self.record.status()
+
+    def take_over(self) -> bool:
+        """Give the machine a new monitor where it has lost its own; say whether it had."""
+        if not self.monitor_is_lost:
+            return False
+        with Locked(self.record):
+            if not self.monitor_is_lost:
+                return False
+            self._take_over(self.record.status())
+        return True
+
+    def restart(self, timeout: float | None = None) -> None:
+        """Stop it where it runs, and start it."""
+        with Locked(self.record):
+            self._stop(timeout, None)
+            self._start()
+        self._note("restart")
+
+    def kill(self, number: int = signals.SIGKILL) -> None:
+        """Send a signal to its first process; with SIGKILL it is not started again."""
+        status = self._require(self.record.status(), "running", "paused", "restarting")
+        if number == signals.SIGKILL:
+            status = self._take_over(status)
+            if status.state == "paused":
+                self._freeze(frozen=False)
+            tell_stop(self.record, number, None if self.config.spec.pid == "private" else 0.0)
+        else:
+            _signal(status, number)
+        self._note("kill", signal=str(number))
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it has ended for good; return its exit code. Raises TimeoutExpired."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            status = self.record.status()
+            if status.state not in RUNNING:
+                if status.state == "created" and not status.error:
+                    raise MachineError(f"machine {self.name!r} was never started")
+                return self._code(status)
+            left = None if end is None else max(0.0, end - time.monotonic())
+            pid, start = status.monitor, status.monitor_start
+            if not pid:
+                pid, start = status.pid, status.start
+            if not _await_end(pid, start, left) and left is not None and left <= 0:
+                raise TimeoutExpired(f"machine {self.name!r} still runs after {timeout} s")
+
+    @staticmethod
+    def _code(status: Status) -> int:
+        return status.code if status.code >= 0 else UNKNOWN_CODE
+
+    def remove(self, *, force: bool = False) -> None:
+        """Remove it with its log and its writable layer; one that runs only with `force`."""
+        with Locked(self.record):
+            status = self.record.status()
+            if status.state in RUNNING:
+                if not force:
+                    raise MachineError(
+                        f"machine {self.name!r} is {status.state}",
+                        hint=f"viscum stop {self.name}, or rm -f",
+                    )
+                self._stop(0.0, signals.SIGKILL)
+            self._clear_groups()
+            name = self.name
+            registry.remove_folder(self.record)
+        journal.note("remove", self.id, name)
+
+    # Pausing, names, limits.
+
+    def pause(self) -> None:
+        """Freeze every process of it; returns once they stand still."""
+        with Locked(self.record):
+            self._require(self.record.status(), "running")
+            self._freeze(frozen=True)
+        self._note("pause")
+
+    def unpause(self) -> None:
+        """Let it go on."""
+        with Locked(self.record):
+            self._require(self.record.status(), "paused")
+            self._freeze(frozen=False)
+        self._note("unpause")
+
+    def _freeze(self, *, frozen: bool) -> None:
+        from .host import probe
+        from .resources.freezing import freeze
+        from .resources.limits import group_folders
+
+        mark = self.record.path("paused")
+        freeze(group_folders(probe().cgroups, self.config.group), frozen=frozen)
+        if frozen:
+            registry.write(self.record.folder, "paused", b"")
+        elif os.path.exists(mark):
+            os.unlink(mark)
+
+    def rename(self, name: str) -> None:
+        """Give it another name; raises MachineError where it is taken."""
+        with Locked(self.record):
+            before = self.name
+            registry.rename(self.record, name)
+            self.record = Record(self.id)
+            self._renew_settings()
+        self._note("rename", before=before)
+
+    def update(self, *, restart: str | None = None, **limits: str | float | None) -> None:
+        """Change limits, live where it runs, all or none, and when it is started again.
+
+        Raises SpecError, HostError.
+        """
+        from .creating import changed_limits, parse_restart
+        from .host import probe
+        from .resources.limits import apply_limits, group_folders
+
+        with Locked(self.record):
+            config = self.config
+            wanted, merged = changed_limits(config.spec.limits, limits)
+            if self.record.status().state in RUNNING:
+                cgroups = probe().cgroups
+                folders = group_folders(cgroups, config.group)
+                apply_limits(wanted, folders, v1=bool(cgroups.v1))
+            policy = config.restart if restart is None else parse_restart(restart)
+            config = config.replace(spec=config.spec.replace(limits=merged), restart=policy)
+            registry.write(self.record.folder, "config.json", config.encode())
+            self.record = Record(self.id)
+            self._renew_settings()
+        self._note("update")
+
+    def _renew_settings(self) -> None:
+        """Tell a running monitor what has changed of its orders."""
+        if self.record.status().state not in RUNNING or self.monitor_is_lost:
+            return
+        from . import launching, supervising
+
+        compiled = launching.compile_machine(self.config.spec, launching.this_host())
+        supervising.write_settings(self.record, self.config, compiled)
+        tell_settings(self.record)
+
+    # Its streams and its log.
+
+    def attach(self) -> Attachment:
+        """Return a connection to its streams; raises MachineError where it does not run."""
+        status = self._require(self.record.status(), "running", "paused", "restarting")
+        if not status.monitor:
+            self.take_over()
+        return Attachment(self.record)
+
+    def logs(
+        self,
+        *,
+        follow: bool = False,
+        since: float | None = None,
+        until: float | None = None,
+        tail: int | None = None,
+    ) -> Iterator[LogEntry]:
+        """Yield what it wrote, between two times of the epoch in s; of that the last `tail` lines.
+
+        With `follow` it goes on until the machine has ended, or was removed.
+        """
+        from .logs import entries
+
+        return entries(
+            self.record,
+            since=since,
+            until=until,
+            tail=tail,
+            follow=self._goes_on if follow else None,
+        )
+
+    def _goes_on(self) -> bool:
+        return self.record.exists() and self.record.status().state in RUNNING
+
+    # Commands in it.
+
+    def exec(
+        self,
+        command: Sequence[str],
+        *,
+        stdin: object = None,
+        stdout: object = None,
+        stderr: object = None,
+        env: dict[str, str] | None = None,
+        user: str | int | None = None,
+        workdir: str | None = None,
+    ) -> Process:
+        """Start `command` in it, under its limits and its guard; as `Machine.exec`.
+
+        Streams are None (the caller's), PIPE, DEVNULL, STDOUT (stderr only), a descriptor or a
+        file. Raises SpecError, LaunchError, MachineError.
+        """
+        from .commands import start_command
+
+        status = self._require(self.record.status(), "running")
+        return start_command(
+            self.config, status, command, (stdin, stdout, stderr), env, user, workdir
+        )
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        input: bytes | str | None = None,  # noqa: A002
+        timeout: float | None = None,
+        output_limit: int = DEFAULT_OUTPUT_LIMIT,
+        env: dict[str, str] | None = None,
+        user: str | int | None = None,
+        workdir: str | None = None,
+    ) -> Result:
+        """Run `command` in it to its end; as `Machine.run`."""
+        from .process import DEVNULL, PIPE
+
+        data = input.encode() if isinstance(input, str) else input
+        stdin = DEVNULL if data is None else PIPE
+        with self.exec(
+            command, stdin=stdin, stdout=PIPE, stderr=PIPE, env=env, user=user, workdir=workdir
+        ) as process:
+            return process.finish(data, timeout, output_limit)
+
+
+def _await_end(pid: int, start: int, timeout: float | None) -> bool:
+    """Wait until the process of that pid and start time has ended; False where it has not."""
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return True
+    try:
+        if not is_alive(pid, start):
+            return True
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return bool(poll.poll(None if timeout is None else timeout * 1000))
+    finally:
+        os.close(fd)
+
+
+def _signal(status: Status, number: int) -> None:
+    """Send a signal to the machine's first process, and to no other that got its pid."""
+    try:
+        fd = os.pidfd_open(status.pid)
+    except OSError:
+        raise MachineError("the machine has just ended") from None
+    try:
+        if not is_alive(status.pid, status.start):
+            raise MachineError("the machine has just ended")
+        signals.pidfd_send_signal(fd, number)
+    except ProcessLookupError:
+        raise MachineError("the machine has just ended") from None
+    finally:
+        os.close(fd)
