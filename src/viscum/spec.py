@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "MAX_NAME",
+    "NAME_CHARACTERS",
     "Device",
     "Limits",
     "Mount",
@@ -87,7 +89,8 @@ class Mount(Frozen):
     """A folder or file of the host, or a tmpfs, in the machine.
 
     `source` and `target` are absolute paths; without `target` the machine sees it where the host
-    does. `kind` is "bind" or "tmpfs"; `size` (bytes) and `mode` are of a tmpfs.
+    does. `kind` is "bind" or "tmpfs"; `size` (bytes) and `mode` are of a tmpfs. `volume` is the
+    name of the volume that `source` belongs to, where there is one.
     """
 
     source: str
@@ -98,6 +101,7 @@ class Mount(Frozen):
     mode: int = 0o1777
     recursive: bool = True
     exec: bool = True
+    volume: str = ""
 
     @property
     def where(self) -> str:

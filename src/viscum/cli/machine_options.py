@@ -63,10 +63,15 @@ def _volume(text: str) -> Mount:
     unknown = flags - {"ro", "rw", "noexec", "exec"}
     if unknown:
         raise SpecError(f"--volume {text!r}: option {min(unknown)!r} is unknown")
-    source = parts[0]
+    source, name = parts[0], ""
     if source[0] in "./~":
         source = os.path.abspath(os.path.expanduser(source))
-    return Mount(source, parts[1], read_only="ro" in flags, exec="noexec" not in flags)
+    else:
+        from .. import volumes
+
+        source, name = volumes.path_of(source), source
+    read_only, may_run = "ro" in flags, "noexec" not in flags
+    return Mount(source, parts[1], read_only, exec=may_run, volume=name)
 
 
 _MOUNT_KEYS = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
@@ -82,6 +87,9 @@ def _mount(text: str) -> Mount:
     if unknown:
         raise SpecError(f"--mount {text!r}: {min(unknown)!r} is unknown")
     kind = fields.get("type", "bind")
+    if kind == "volume":
+        flag = "ro" if fields.get("readonly", "false") in ("", "true", "1") else "rw"
+        return _volume(f"{fields.get('source', '')}:{fields.get('target', '')}:{flag}")
     read_only = fields.get("readonly", "false") in ("", "true", "1")
     if not fields.get("target"):
         raise SpecError(f"--mount {text!r} has no target")

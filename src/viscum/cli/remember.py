@@ -37,6 +37,7 @@ def _can_be_remembered(parsed: Parsed, spec: Spec, compiled: Compiled) -> bool:
         or passed_on
         or named
         or spec.network == "private"
+        or any(mount.volume for mount in spec.mounts)  # held while in use
         or spec.pid == "host"
         or spec.seccomp not in ("default", "unconfined")
         or any(parsed.options.get(option) for option in NEVER)

@@ -153,6 +153,10 @@ def main(parsed: Parsed) -> int:
         if not label.partition("=")[0]:
             raise SpecError(f"--label {label!r} has no name")
     spec = make_spec(command, options, **fixed)
+    if any(mount.volume for mount in spec.mounts):
+        from .. import volumes
+
+        volumes.prepare(spec.mounts, spec.identity[:2])  # held until this process ends
     host = launching.this_host()
     compiled = launching.compile_machine(spec, host)
     for lost in compiled.lost:

@@ -13,6 +13,7 @@ __all__ = ["commands", "find", "names"]
 
 _AREAS = {
     "launching": ("run", "plan"),
+    "volumes": ("volume create", "volume ls", "volume inspect", "volume rm", "volume prune"),
     "host": ("doctor", "version"),
 }
 """The modules of `viscum.cli.tables`, and the names of the commands that each declares."""

@@ -1,0 +1,1 @@
+"""`viscum volume`: a module for each verb."""

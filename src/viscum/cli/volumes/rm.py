@@ -1,0 +1,31 @@
+"""`viscum volume rm`."""
+
+from __future__ import annotations
+
+from ... import volumes
+from ...errors import SpecError
+from ..several import each
+from .rows import clear, users
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..parser import Parsed
+
+__all__ = ["main"]
+
+
+def main(parsed: Parsed) -> int:
+    """Remove volumes and print their names."""
+    if not parsed.words:
+        raise SpecError("there is no volume to remove", hint="viscum volume rm NAME…")
+
+    def remove(name: str) -> None:
+        volumes.check_volume_name(name)
+        if parsed.on("force") and name not in volumes.names():
+            return
+        volumes.remove(name, users, clear)
+        print(name)
+
+    code = each(parsed.words, remove)
+    volumes.sweep(clear)
+    return code

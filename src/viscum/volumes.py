@@ -1,0 +1,286 @@
+"""Named volumes: folders that outlive machines, found by their names.
+
+`<data>/volumes/<name>/` has `volume.json`, `data` (what machines see) and, until a machine has
+used it, `fresh`. A volume appears whole, by rename, and goes the same way: renamed first, emptied
+then. Who uses one holds a shared lock on its folder; who removes it needs the exclusive one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+from .errors import SpecError, ViscumError
+from .frozen import Frozen
+from .places import data_folder, make_folder
+from .spec import MAX_NAME, NAME_CHARACTERS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from .spec import Mount
+
+__all__ = [
+    "Volume",
+    "check_volume_name",
+    "create",
+    "find",
+    "hold",
+    "names",
+    "path_of",
+    "prepare",
+    "remove",
+    "sweep",
+]
+
+VERSION = 1
+NEW, GONE = ".new-", ".gone-"
+PATIENCE_SECONDS = 10
+
+
+class Volume(Frozen):
+    """A named volume: `folder` is what machines see, `created` in seconds since 1970."""
+
+    name: str
+    folder: str
+    created: float
+    labels: Mapping[str, str]
+
+
+def check_volume_name(name: str) -> str:
+    """Return `name` if it can name a volume; raises SpecError otherwise."""
+    if not name or len(name) > MAX_NAME or name[0] in "-._" or not NAME_CHARACTERS.issuperset(name):
+        raise SpecError(
+            f"volume name {name!r} is not usable",
+            hint="letters, digits, _ . - and a letter or digit first; ./NAME is a folder here",
+        )
+    return name
+
+
+def _base() -> str:
+    return os.path.join(data_folder(), "volumes")
+
+
+def _make_base() -> str:
+    """Return the folder of all volumes, made where it is missing."""
+    make_folder(data_folder(), "volumes", hint="make it writable, or set VISCUM_DATA")
+    return _base()
+
+
+def path_of(name: str) -> str:
+    """Return the path of what machines see of a volume, there or not."""
+    return os.path.join(_base(), check_volume_name(name), "data")
+
+
+def names() -> list[str]:
+    """Return the name of every volume, sorted."""
+    try:
+        return sorted(name for name in os.listdir(_base()) if name[0] != ".")
+    except FileNotFoundError:
+        return []
+
+
+def _load(name: str) -> Volume:
+    """Read a volume; a record that is damaged is as good as none."""
+    import json
+
+    home = os.path.join(_base(), name)
+    created, labels = os.stat(home).st_mtime, {}
+    try:
+        with open(home + "/volume.json", encoding="utf-8") as file:
+            record = json.load(file)
+        created = float(record["created"])
+        labels = {str(key): str(value) for key, value in record["labels"].items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        pass
+    return Volume(name, home + "/data", created, labels)
+
+
+def find(name: str) -> Volume:
+    """Return the volume called `name`; raises ViscumError where there is none."""
+    try:
+        return _load(check_volume_name(name))
+    except FileNotFoundError:
+        raise ViscumError(f"there is no volume {name!r}", hint="viscum volume ls") from None
+
+
+def create(name: str, labels: Mapping[str, str] | None = None) -> Volume:
+    """Make a volume; raises ViscumError where one has that name already."""
+    import json
+
+    name = check_volume_name(name)
+    target = os.path.join(_make_base(), name)
+    folder = os.path.join(_base(), f"{NEW}{os.getpid():x}-{time.monotonic_ns():x}")
+    made = Volume(name, target + "/data", time.time(), dict(labels or {}))
+    record = {"version": VERSION, "name": name, "created": made.created, "labels": made.labels}
+    try:
+        os.mkdir(folder, 0o700)
+        lock = _lock(folder, fcntl.LOCK_EX)
+        try:
+            os.mkdir(folder + "/data", 0o755)
+            os.chmod(folder + "/data", 0o755)  # noqa: S103 - whatever the umask; nobody else reaches it
+            for file, text in (("volume.json", json.dumps(record)), ("fresh", "")):
+                with open(f"{folder}/{file}", "x", encoding="utf-8") as stream:
+                    stream.write(text)
+            os.rename(folder, target)
+        except BaseException:
+            _empty(folder)
+            raise
+        finally:
+            os.close(lock)
+    except OSError as error:
+        if os.path.lexists(target):
+            hint = "viscum volume rm it first, or choose another name"
+            raise ViscumError(f"a volume named {name!r} exists already", hint=hint) from None
+        reason = (error.strerror or "").lower()
+        raise ViscumError(f"cannot make volume {name!r}: {reason}") from None
+    return made
+
+
+# Use.
+
+
+def _lock(folder: str, kind: int) -> int:
+    """Return a descriptor that holds a lock on `folder`; raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, kind)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def hold(name: str) -> int:
+    """Make a volume where it is missing; return a descriptor that keeps it from being removed."""
+    home = os.path.join(_base(), check_volume_name(name))
+    for _ in range(100):
+        try:
+            fd = _lock(home, fcntl.LOCK_SH)
+        except FileNotFoundError:
+            try:
+                create(name)
+            except ViscumError:
+                if not os.path.isdir(home):
+                    raise
+            continue
+        try:
+            if os.path.samestat(os.fstat(fd), os.stat(home)):
+                return fd
+        except FileNotFoundError:
+            pass  # it was removed while we waited
+        os.close(fd)
+    raise ViscumError(f"volume {name!r} is made and removed all the time", hint="try again")
+
+
+def _settle(fd: int, uid: int, gid: int) -> None:
+    """Let the first machine's user own a fresh volume.
+
+    Ids on volumes are mapped for root, so its machines' ids are those on the disk. An ordinary
+    user's are not: only the machine's root is that user, and others get what /tmp gives them.
+    """
+    try:
+        os.unlink("fresh", dir_fd=fd)
+    except FileNotFoundError:
+        return
+    if not (uid or gid):
+        return
+    try:
+        os.chown("data", uid, gid, dir_fd=fd, follow_symlinks=False)
+    except PermissionError:
+        os.chmod("data", 0o1777, dir_fd=fd)  # noqa: S103 - only machines reach it
+
+
+def prepare(mounts: Iterable[Mount], identity: tuple[int, int]) -> list[int]:
+    """Make the volumes among `mounts` ready for a machine whose user is `identity`.
+
+    Return descriptors: while they are open nobody removes the volumes.
+    """
+    held: list[int] = []
+    try:
+        for name in dict.fromkeys(mount.volume for mount in mounts if mount.volume):
+            held.append(hold(name))
+            _settle(held[-1], *identity)
+    except BaseException:
+        for fd in held:
+            os.close(fd)
+        raise
+    return held
+
+
+# The end.
+
+
+def _empty(folder: str) -> None:
+    """Remove a folder and what is in it, following no link; raises OSError."""
+    from shutil import rmtree
+
+    rmtree(folder)
+
+
+def remove(
+    name: str,
+    users: Callable[[str], list[str]],
+    clear: Callable[[str], None] | None = None,
+) -> None:
+    """Remove a volume that nothing uses; raises ViscumError.
+
+    `users` returns the machines that use a volume, and is asked while nobody else can begin to.
+    `clear` empties a folder whose files this user may not remove.
+    """
+    home = find(name).folder.removesuffix("/data")
+    try:
+        fd = _lock(home, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        hint = "end the machine that uses it first"
+        raise ViscumError(f"volume {name!r} is in use", hint=hint) from None
+    except FileNotFoundError:
+        raise ViscumError(f"there is no volume {name!r}", hint="viscum volume ls") from None
+    try:
+        using = users(name)
+        if using:
+            text = ", ".join(using)
+            hint = "viscum rm " + " ".join(using)
+            raise ViscumError(f"volume {name!r} is used by {text}", hint=hint)
+        gone = os.path.join(_base(), f"{GONE}{os.getpid():x}-{time.monotonic_ns():x}")
+        try:
+            os.rename(home, gone)
+        except FileNotFoundError:
+            raise ViscumError(f"there is no volume {name!r}", hint="viscum volume ls") from None
+        _finish(gone, clear)
+    finally:
+        os.close(fd)
+
+
+def _finish(gone: str, clear: Callable[[str], None] | None) -> None:
+    try:
+        _empty(gone)
+    except PermissionError:
+        if clear is None:
+            raise
+        clear(gone)
+        _empty(gone)
+
+
+def sweep(clear: Callable[[str], None] | None = None) -> None:
+    """Remove what commands that were killed left half made or half removed."""
+    try:
+        left = [name for name in os.listdir(_base()) if name.startswith((NEW, GONE))]
+    except FileNotFoundError:
+        return
+    for name in left:
+        folder = os.path.join(_base(), name)
+        try:
+            fd = _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue  # somebody works on it
+        try:
+            if name.startswith(NEW) and time.time() - os.fstat(fd).st_ctime < PATIENCE_SECONDS:
+                continue  # just made, and not locked yet
+            _finish(folder, clear)
+        except OSError:
+            continue
+        finally:
+            os.close(fd)
