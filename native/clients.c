@@ -42,15 +42,17 @@ static int is_ours(int fd) {
     return peer.uid == geteuid() || peer.uid == 0;
 }
 
-void vs_clients_accept(struct vs_monitor *mon) {
-    int fd = accept4(mon->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), i = 0;
-    if (fd < 0) return;
+int vs_clients_add(struct vs_monitor *mon, int fd) {
+    unsigned i = 0;
     while (i < VS_CLIENTS && mon->clients[i].fd >= 0) i++;
-    if (i == VS_CLIENTS || !is_ours(fd) || vs_watch(mon, fd, EPOLLIN, VS_ON_CLIENT + (unsigned)i)) {
-        close(fd);
-        return;
-    }
+    if (i == VS_CLIENTS || vs_watch(mon, fd, EPOLLIN, VS_ON_CLIENT + i) < 0) return -EMFILE;
     mon->clients[i] = (struct vs_client){.fd = fd};
+    return 0;
+}
+
+void vs_clients_accept(struct vs_monitor *mon) {
+    int fd = accept4(mon->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd >= 0 && (!is_ours(fd) || vs_clients_add(mon, fd) < 0)) close(fd);
 }
 
 static void leave(struct vs_monitor *mon, struct vs_client *client) {

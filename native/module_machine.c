@@ -147,6 +147,17 @@ static PyObject *machine_release(PyObject *object, PyObject *args) {
     Py_END_ALLOW_THREADS Py_RETURN_NONE;
 }
 
+/* leave(): let it live on, and forget it. */
+static PyObject *machine_leave(PyObject *object, PyObject *unused) {
+    struct machine_object *self = (struct machine_object *)object;
+    (void)unused;
+    pthread_mutex_lock(&self->lock);
+    if (!self->released) vs_forget(&self->machine);
+    self->released = self->reaped = 1;
+    pthread_mutex_unlock(&self->lock);
+    Py_RETURN_NONE;
+}
+
 static PyObject *machine_pid(PyObject *object, void *closure) {
     (void)closure;
     return PyLong_FromLong(((struct machine_object *)object)->machine.pid);
@@ -245,6 +256,7 @@ PyType_Spec *vs_machine_spec(void) {
         {"read", machine_read, METH_VARARGS, PyDoc_STR("read(slot, name) -> bytes | None")},
         {"descriptor", machine_descriptor, METH_VARARGS, PyDoc_STR("descriptor(slot) -> int")},
         {"release", machine_release, METH_VARARGS, PyDoc_STR("release(kill_slot)")},
+        {"leave", machine_leave, METH_NOARGS, PyDoc_STR("leave(): let it live on")},
         {"fileno", machine_fileno, METH_NOARGS, PyDoc_STR("fileno() -> pidfd")},
         {NULL, NULL, 0, NULL},
     };

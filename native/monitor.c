@@ -2,7 +2,9 @@
  * good. What becomes of the launch goes to descriptor 3, as four words of 32 bits: 1 where the
  * machine runs, else 0; operation, system call and error number of what failed.
  *
- * viscum-monitor --adopt FOLDER: take over a machine whose monitor was lost. */
+ * viscum-monitor --adopt FOLDER: take over a machine whose monitor was lost.
+ *
+ * With --client before that, descriptor 4 is a client's connection from the begin. */
 #include "monitor.h"
 
 #include <errno.h>
@@ -17,6 +19,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#define CLIENT      4
 #define REPORT      3
 #define FIRST_DELAY 100000000ll /* ns before the first restart; doubled for each that follows */
 #define LAST_DELAY  60000000000ll
@@ -339,14 +342,15 @@ static int adopt(struct vs_monitor *mon) {
 }
 
 /* Leave the process that started us, its session, folder, streams and descriptors. */
-static void detach(void) {
+static void detach(int has_client) {
     pid_t pid = fork();
     if (pid != 0) _exit(pid < 0 ? 125 : 0);
     setsid();
     int null = open("/dev/null", O_RDWR);
     for (int fd = 0; fd < 3; fd++) dup2(null, fd);
-    SYS(SYS_close_range, REPORT + 1, ~0u, 0);
+    SYS(SYS_close_range, REPORT + 1 + has_client, ~0u, 0);
     fcntl(REPORT, F_SETFD, FD_CLOEXEC);
+    if (has_client) fcntl(CLIENT, F_SETFD, FD_CLOEXEC);
     umask(077);
     prctl(PR_SET_NAME, "viscum-monitor");
 }
@@ -354,14 +358,16 @@ static void detach(void) {
 int main(int argc, char **argv) {
     static struct vs_monitor mon;
     struct vs_report report = {-1, {0, 0}};
-    int adopts = argc == 3 && !strcmp(argv[1], "--adopt");
-    if (argc != 2 + adopts) return 125;
-    detach();
+    int has_client = argc > 2 && !strcmp(argv[1], "--client");
+    int adopts = argc > 2 && !strcmp(argv[1 + has_client], "--adopt");
+    if (argc != 2 + has_client + adopts) return 125;
+    detach(has_client);
     mon.folder = open(argv[argc - 1], O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (mon.folder < 0) report.fault = (struct vs_fault){SYS_openat, errno};
     if (mon.folder >= 0 && chdir("/") == 0) {
         int ret = load(&mon, &report);
         if (ret == 0) ret = open_all(&mon);
+        if (ret == 0 && has_client) ret = vs_clients_add(&mon, CLIENT);
         if (ret < 0 && !report.fault.err) report.fault = (struct vs_fault){SYS_openat, -ret};
         if (ret == 0 && adopts) ret = adopt(&mon);
         if (ret == 0 && !adopts) ret = launch(&mon, &report);

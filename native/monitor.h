@@ -127,6 +127,7 @@ VS_PRIVATE void vs_log_end(struct vs_log *log);
 
 /* clients.c */
 VS_PRIVATE int vs_clients_listen(struct vs_monitor *mon);
+VS_PRIVATE int vs_clients_add(struct vs_monitor *mon, int fd);
 VS_PRIVATE void vs_clients_accept(struct vs_monitor *mon);
 VS_PRIVATE void vs_clients_receive(struct vs_monitor *mon, int index);
 VS_PRIVATE void vs_clients_send(struct vs_monitor *mon, char type, const void *data, size_t size);

@@ -75,11 +75,23 @@ class Attachment:
     slowly loses output, which the next `Output` tells; the machine is never held up.
     """
 
-    def __init__(self, record: Record) -> None:
-        self._record = record
-        self._channel = _connect(record)
-        self._channel.send(b"A")
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
         self.exit_code: int | None = None
+
+    @classmethod
+    def to(cls, record: Record) -> Attachment:
+        """Connect to a running machine; raises MachineError."""
+        channel = _connect(record)
+        channel.send(b"A")
+        return cls(channel)
+
+    @classmethod
+    def pair(cls) -> tuple[Attachment, socket.socket]:
+        """Return a connection to a machine that is not there yet, and the monitor's end of it."""
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        near.send(b"A")
+        return cls(near), far
 
     def fileno(self) -> int:
         """Return the descriptor that is readable once there is output."""

@@ -81,9 +81,17 @@ def prepare(config: Config, spec: Spec) -> launching.Ready:
 
 
 def launch_command(
-    config: Config, status: Status, spec: Spec, streams: tuple[int, int, int]
+    config: Config,
+    status: Status,
+    spec: Spec,
+    streams: tuple[int, int, int],
+    *,
+    leave: bool = False,
 ) -> tuple[native.CoreMachine, launching.Ready]:
-    """Start the command of `spec` in a running machine; raises LaunchError, MachineError."""
+    """Start the command of `spec` in a running machine; raises LaunchError, MachineError.
+
+    With `leave` it lives on when this process ends.
+    """
     made = prepare(config, spec)
     target = open_machine(status)
     try:
@@ -91,6 +99,8 @@ def launch_command(
         core = native.launch(plan, made.loaded, config.group, streams, target=target)
     finally:
         os.close(target)
+    if leave:
+        core.leave()
     return core, made
 
 

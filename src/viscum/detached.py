@@ -149,6 +149,10 @@ class DetachedMachine:
             raise MachineError(f"machine {self.name!r} is {status.state}", hint=hint)
         return status
 
+    def require_running(self) -> Status:
+        """Return the status of a machine that runs; raises MachineError."""
+        return self._require(self.record.status(), "running")
+
     # Its life.
 
     def start(self) -> None:
@@ -156,13 +160,26 @@ class DetachedMachine:
         with Locked(self.record):
             self._start()
 
-    def _start(self) -> None:
+    def start_attached(self) -> Attachment:
+        """Start it and return a connection to its streams from their very begin."""
+        near, far = Attachment.pair()
+        try:
+            with Locked(self.record):
+                self._start(far.fileno())
+        except BaseException:
+            near.close()
+            raise
+        finally:
+            far.close()
+        return near
+
+    def _start(self, client: int = -1) -> None:
         from . import supervising
 
         status = self._require(self.record.status(), "created", "exited")
         if status.state == "exited":
             self._clear_groups()
-        supervising.start(self.record)
+        supervising.start(self.record, client)
 
     def _clear_groups(self) -> None:
         """Remove control groups that a lost monitor or a crash left."""
@@ -344,7 +361,7 @@ class DetachedMachine:
         status = self._require(self.record.status(), "running", "paused", "restarting")
         if not status.monitor:
             self.take_over()
-        return Attachment(self.record)
+        return Attachment.to(self.record)
 
     def logs(
         self,
@@ -391,9 +408,14 @@ class DetachedMachine:
         """
         from .commands import start_command
 
-        status = self._require(self.record.status(), "running")
         return start_command(
-            self.config, status, command, (stdin, stdout, stderr), env, user, workdir
+            self.config,
+            self.require_running(),
+            command,
+            (stdin, stdout, stderr),
+            env,
+            user,
+            workdir,
         )
 
     def run(

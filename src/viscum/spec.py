@@ -191,6 +191,23 @@ class Spec(Frozen):
         """Whether a namespace is that of another machine."""
         return SHARED in (self.network, self.pid, self.ipc)
 
+    @property
+    def loosened(self) -> tuple[str, ...]:
+        """What is given up of the default isolation, by field."""
+        fields = (
+            "network",
+            "userns",
+            "pid",
+            "ipc",
+            "uts",
+            "seccomp",
+            "unmask",
+            "cap_add",
+            "devices",
+        )
+        changed = [name for name in fields if getattr(self, name) != getattr(type(self), name)]
+        return (*changed, *(() if self.no_new_privileges else ("no_new_privileges",)))
+
     def check(self) -> Spec:
         """Return the spec itself once its parts fit together; raises SpecError otherwise."""
         _check_words(self)

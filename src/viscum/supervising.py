@@ -24,16 +24,18 @@ __all__ = ["adopt", "settings_text", "start", "write_settings"]
 
 MONITOR = os.path.join(os.path.dirname(__file__), "bin", "viscum-monitor")
 POLICIES = {"no": 0, "on-failure": 1, "always": 2, "unless-stopped": 2}
-REPORT = 3
+REPORT, CLIENT = 3, 4
+"""Descriptors of a monitor when it starts."""
 REPORT_SIZE = 16
 OOM_PLACE = 1
 """Where `resources.usage.usage_files` has the file that counts kills for memory."""
 
 
-def start(record: Record) -> None:
+def start(record: Record, client: int = -1) -> None:
     """Launch the machine of a record under a monitor of its own; returns once its command runs.
 
-    Raises SpecError, HostError, LaunchError; what the host cannot give is said once, as a warning.
+    `client` is the monitor's end of a connection that is there from the begin, or -1. Raises
+    SpecError, HostError, LaunchError; what the host cannot give is said once, as a warning.
     Under the machine's lock.
     """
     host = launching.this_host()
@@ -46,7 +48,7 @@ def start(record: Record) -> None:
     _write_health(record, config, host, compiled)
     write_settings(record, config, compiled)
     _make_pipes(record, compiled.owner)
-    words = _run_monitor(record)
+    words = _run_monitor(record, client=client)
     if not words[0]:
         error = native.explain_report(compiled.plan, words[1], words[2], words[3])
         _note_failure(record, str(error))
@@ -121,12 +123,15 @@ def _make_pipes(record: Record, owner: tuple[int, int]) -> None:
             os.close(fd)
 
 
-def _run_monitor(record: Record, *options: str) -> tuple[int, int, int, int]:
+def _run_monitor(record: Record, *options: str, client: int = -1) -> tuple[int, int, int, int]:
     """Start the monitor, which leaves this process at once, and return its report."""
     make_folder(run_folder(), hint="make it writable, or set VISCUM_RUN")
     reader, writer = native.pipe()
     try:
         actions = [(os.POSIX_SPAWN_DUP2, writer, REPORT)]
+        if client >= 0:
+            actions.append((os.POSIX_SPAWN_DUP2, client, CLIENT))
+            options = ("--client", *options)
         words = ["viscum-monitor", *options, record.folder]
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
         pid = os.posix_spawn(MONITOR, words, environment, file_actions=actions)

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .parser import Parsed
 
-__all__ = ["machine_options", "signal_number"]
+__all__ = ["environment", "machine_options", "seconds", "signal_number"]
 
 MAX_ENV_FILE = 1 << 20
 UNLIMITED = (1 << 64) - 1
@@ -24,19 +24,20 @@ def _pair(text: str, flag: str, separator: str = "=") -> tuple[str, str]:
     return name, value
 
 
-def _env(parsed: Parsed) -> dict[str, str]:
-    environment: dict[str, str] = {}
+def environment(parsed: Parsed) -> dict[str, str]:
+    """Return the variables of --env-file and --env."""
+    variables: dict[str, str] = {}
     for path in parsed.texts("env_file"):
-        environment.update(_env_file(path))
+        variables.update(_env_file(path))
     for word in parsed.texts("env"):
         name, equals, value = word.partition("=")
         if not name:
             raise SpecError(f"--env {word!r} has no name")
         if equals:
-            environment[name] = value
+            variables[name] = value
         elif name in os.environ:
-            environment[name] = os.environ[name]
-    return environment
+            variables[name] = os.environ[name]
+    return variables
 
 
 def _env_file(path: str) -> dict[str, str]:
@@ -216,7 +217,7 @@ def machine_options(parsed: Parsed) -> tuple[list[str], dict[str, object], dict[
     mounts += [_mount(text) for text in parsed.texts("mount")]
     mounts += [_tmpfs(text) for text in parsed.texts("tmpfs")]
     options["mounts"] = mounts
-    options["env"] = _env(parsed)
+    options["env"] = environment(parsed)
     options["groups"] = parsed.texts("group_add")
     options["rlimits"] = [_ulimit(text) for text in parsed.texts("ulimit")]
     options["sysctls"] = dict(_pair(text, "--sysctl") for text in parsed.texts("sysctl"))

@@ -14,6 +14,7 @@ from ..request import make_spec
 from ..resources.usage import oom_kills
 from ..result import exit_code
 from . import remember
+from .living_options import reject_living
 from .machine_options import machine_options, seconds
 
 TYPE_CHECKING = False
@@ -142,8 +143,20 @@ def _launch(ready: launching.Ready, machine_id: str, streams: Streams) -> native
         streams.hand_over()
 
 
+def _detached(parsed: Parsed) -> int:
+    from .machines.create import create, start
+
+    machine = create(parsed)
+    start(machine)
+    print(machine.id)
+    return 0
+
+
 def main(parsed: Parsed) -> int:
-    """Run a machine in the foreground and return its exit code."""
+    """Run a machine and return its exit code; with --detach leave it running."""
+    if parsed.on("detach"):
+        return _detached(parsed)
+    reject_living(parsed)
     command, options, fixed = machine_options(parsed)
     text = parsed.text("timeout")
     timeout = None if text is None else seconds(text, "--timeout")

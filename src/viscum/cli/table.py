@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 __all__ = ["commands", "find", "names"]
 
 _AREAS = {
-    "launching": ("run", "plan"),
+    "launching": ("run", "create", "plan"),
+    "machines": (
+        *("ps", "start", "stop", "restart", "kill", "rm", "wait", "exec", "attach", "logs"),
+        *("pause", "unpause", "rename", "update", "inspect", "prune"),
+    ),
     "volumes": ("volume create", "volume ls", "volume inspect", "volume rm", "volume prune"),
     "host": ("doctor", "version"),
 }

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ..parser import HELP, Command, Option
 
-__all__ = ["COMMANDS", "MACHINE"]
+__all__ = ["COMMANDS", "DETACH_KEYS", "LIVING", "MACHINE"]
 
 MACHINE = (
     Option("-i --interactive", "", "keep stdin open"),
     Option("-t --tty", "", "give the machine a terminal"),
-    Option("--rm", "", "remove the machine when it ends (foreground machines always are)"),
+    Option("--rm", "", "remove the machine when it ends (in the foreground it always is)"),
     Option("--name", "NAME", "name of the machine"),
     Option("-e --env", "NAME[=VALUE]", "set a variable, or pass the caller's", repeats=True),
     Option("--env-file", "FILE", "read variables from a file, one a line", repeats=True),
@@ -39,10 +39,10 @@ MACHINE = (
     ),
     Option("--device", "SOURCE[:TARGET][:rwm]", "show a device node of the host", repeats=True),
     Option("--init", "", "run an init that reaps and forwards signals"),
-    Option("--network", "none|host|private", "loopback only (default), the host's, or a way out"),
+    Option("--network", "none|host|private|machine:NAME", "loopback, host's, a way out, another's"),
     Option("--userns", "private|host", "user namespace"),
-    Option("--pid", "private|host", "process id namespace"),
-    Option("--ipc", "private|host", "System V IPC and message queue namespace"),
+    Option("--pid", "private|host|machine:NAME", "process id namespace"),
+    Option("--ipc", "private|host|machine:NAME", "System V IPC and message queues"),
     Option("--uts", "private|host", "host name namespace"),
     Option("--rootfs", "FOLDER", "the machine's root; the host's own by default"),
     Option("-l --label", "NAME=VALUE", "a label, for people and programs", repeats=True),
@@ -56,13 +56,36 @@ MACHINE = (
     HELP,
 )
 
+LIVING = (
+    Option("--restart", "POLICY", "start it again: no, on-failure[:N], always, unless-stopped"),
+    Option("--health-cmd", "COMMAND", "a command, for sh, that succeeds while it is healthy"),
+    Option("--health-interval", "DURATION", "time between two checks (30s)"),
+    Option("--health-timeout", "DURATION", "how long a check may take (30s)"),
+    Option("--health-start-period", "DURATION", "time in which a failure does not count (0s)"),
+    Option("--health-retries", "NUMBER", "failures in a row that make it unhealthy (3)"),
+    Option("--log-opt", "KEY=VALUE", "max-size=64m, max-file=2, max-rate=SIZE", repeats=True),
+    Option("--on-monitor-loss", "keep|end", "what becomes of it where its monitor is killed"),
+    Option("--cidfile", "FILE", "write its id to a new file"),
+)
+"""Options that only machines that live on can have."""
+
+DETACH_KEYS = Option("--detach-keys", "KEYS", "what leaves it when typed (ctrl-p,ctrl-q)")
+
 COMMANDS = (
     Command(
         "run",
         "run",
         "[OPTIONS] [--] COMMAND [ARGUMENT…]",
         "run a command in a machine of its own",
-        MACHINE,
+        (Option("-d --detach", "", "leave it running, print its id"), *LIVING, *MACHINE),
+        passes=True,
+    ),
+    Command(
+        "create",
+        "machines.create",
+        "[OPTIONS] [--] COMMAND [ARGUMENT…]",
+        "write down a machine, to be started",
+        (*LIVING, *MACHINE),
         passes=True,
     ),
     Command(

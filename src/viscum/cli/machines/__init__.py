@@ -1,0 +1,1 @@
+"""Commands about machines that live on, a module for each verb."""
