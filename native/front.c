@@ -2,6 +2,7 @@
  * Everything else is for this environment's Python, started without its site start-up (2 ms);
  * where viscum is not beside that Python, Python looks for it in its usual way. */
 #include "foreground.h"
+#include "living.h"
 #include "remembered.h"
 
 #include <errno.h>
@@ -127,7 +128,9 @@ int main(int argc, char **argv) {
     bin[length] = 0;
     *strrchr(bin, '/') = 0;
     if (argc > 2 && !strcmp(argv[1], "run") && vs_key_make(&key, argc, argv) == 0) {
-        if (vs_remembered_read(&key, &remembered) == 0) run_remembered(&key, &remembered);
+        int found = vs_remembered_read(&key, &remembered) == 0;
+        if (found && remembered.lives) vs_living_run(&remembered);
+        if (found && !remembered.lives) run_remembered(&key, &remembered);
         snprintf(number, sizeof number, "%d", pass_key(&key));
     }
     return run_python(bin, number, key.path, argc, argv);

@@ -121,7 +121,10 @@ int vs_key_make(struct vs_key *key, int argc, char **argv) {
     if (!key->data || find_state(key->state, sizeof key->state) < 0) return -1;
     for (int i = 1; i < argc; i++)
         if (add_text(key, argv[i]) < 0) return -1;
-    if (add_text(key, getenv("HOME")) < 0 || add_process(key) < 0 || add_host(key) < 0) return -1;
+    static const char *const variables[] = {"HOME", "VISCUM_DATA", "XDG_DATA_HOME"};
+    for (int i = 0; i < 3; i++)
+        if (add_text(key, getenv(variables[i])) < 0) return -1;
+    if (add_process(key) < 0 || add_host(key) < 0) return -1;
     snprintf(key->path, sizeof key->path, "%s/plans/%016llx", key->state,
              (unsigned long long)hash(key->data, key->size, 0xcbf29ce484222325ull));
     return 0;
@@ -155,23 +158,41 @@ static char *next_part(char **at, const char *end, size_t *size) {
     return part;
 }
 
+static char *copy(const char *part, size_t size) {
+    char *data = malloc(size + 1); /* aligned, as the decoder wants it */
+    if (!data) return NULL;
+    memcpy(data, part, size);
+    data[size] = 0;
+    return data;
+}
+
+static int read_living(struct vs_remembered *remembered, char *at, const char *end) {
+    char *config = next_part(&at, end, &remembered->config_size);
+    char *settings = config ? next_part(&at, end, &remembered->settings_size) : NULL;
+    if (!settings) return -1;
+    remembered->lives = 1;
+    remembered->config = copy(config, remembered->config_size);
+    remembered->settings = copy(settings, remembered->settings_size);
+    return remembered->config && remembered->settings ? 0 : -1;
+}
+
 int vs_remembered_read(const struct vs_key *key, struct vs_remembered *remembered) {
     size_t size, key_size, notes_size;
-    char *data = read_whole(key->path, &size), notes[128] = "";
+    char *data = read_whole(key->path, &size);
+    *remembered = (struct vs_remembered){0};
     if (!data) return -1;
     char *at = data, *end = data + size;
     char *own = next_part(&at, end, &key_size);
     char *plan = own ? next_part(&at, end, &remembered->plan_size) : NULL;
-    char *beside = plan ? next_part(&at, end, &notes_size) : NULL;
-    if (!beside || notes_size >= sizeof notes || key_size != key->size ||
-        memcmp(own, key->data, key_size) != 0)
-        return -1;
-    memcpy(notes, beside, notes_size);
-    if (sscanf(notes, "%d %d %63s %u %u", &remembered->interactive, &remembered->oom_slot,
-               remembered->oom_file, &remembered->uid, &remembered->gid) != 5)
-        return -1;
-    remembered->plan = malloc(remembered->plan_size + 1); /* aligned, as the decoder wants it */
-    if (!remembered->plan) return -1;
-    memcpy(remembered->plan, plan, remembered->plan_size);
-    return 0;
+    char *notes = plan ? next_part(&at, end, &notes_size) : NULL;
+    if (!notes || key_size != key->size || memcmp(own, key->data, key_size) != 0) return -1;
+    remembered->plan = copy(plan, remembered->plan_size);
+    remembered->notes = copy(notes, notes_size);
+    if (!remembered->plan || !remembered->notes) return -1;
+    if (at < end) return read_living(remembered, at, end);
+    return sscanf(remembered->notes, "%d %d %63s %u %u", &remembered->interactive,
+                  &remembered->oom_slot, remembered->oom_file, &remembered->uid,
+                  &remembered->gid) == 5
+               ? 0
+               : -1;
 }

@@ -1,6 +1,7 @@
-/* Plans of commands that were compiled before. A file in the cache is three parts, each with its
- * length before it: the key, the encoded plan, and what to know beside it. A file counts only
- * where its key is, byte for byte, the key of the command at hand. */
+/* Plans of commands that were compiled before. A file in the cache is parts, each with its length
+ * before it: the key, the encoded plan, and what to know beside it; for a machine that lives on
+ * also its config and its monitor's settings. A file counts only where its key is, byte for byte,
+ * the key of the command at hand. */
 #ifndef VISCUM_REMEMBERED_H
 #define VISCUM_REMEMBERED_H
 
@@ -20,6 +21,10 @@ struct vs_remembered {
     int oom_slot;    /* group whose file says how often memory ran out, VS_NONE: none */
     char oom_file[64];
     unsigned uid, gid; /* on the host, of the machine's user */
+    int lives;         /* it lives on: */
+    char *notes;       /* lines of `key value` */
+    char *config, *settings;
+    size_t config_size, settings_size;
 };
 
 /* Gather everything that the compiled plan of this command line depends on. 0, or -1 where it

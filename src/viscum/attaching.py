@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import _socket as sockets  # `socket` imports enum and selectors, 4 ms
 import os
-import socket
-import struct
 
 from .errors import MachineError
 from .frozen import Frozen
@@ -31,9 +30,13 @@ class Output(Frozen):
     lost: int = 0
 
 
-def _connect(record: Record) -> socket.socket:
+def _words(size: int, *numbers: int) -> bytes:
+    return b"".join(number.to_bytes(size, "little", signed=number < 0) for number in numbers)
+
+
+def _connect(record: Record) -> sockets.socket:
     """Connect to the monitor; the folder's path may be longer than an address takes."""
-    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channel = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET)
     try:
         folder = os.open(record.folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -51,8 +54,11 @@ def _connect(record: Record) -> socket.socket:
 
 
 def _tell(record: Record, message: bytes) -> None:
-    with _connect(record) as channel:
+    channel = _connect(record)
+    try:
         channel.send(message)
+    finally:
+        channel.close()
 
 
 def tell_stop(record: Record, number: int, patience: float | None) -> None:
@@ -60,7 +66,7 @@ def tell_stop(record: Record, number: int, patience: float | None) -> None:
     never). It is not started again.
     """
     milliseconds = -1 if patience is None else round(min(patience, 2e6) * 1000)
-    _tell(record, b"S" + struct.pack("=ii", number, milliseconds))
+    _tell(record, b"S" + _words(4, number, milliseconds))
 
 
 def tell_settings(record: Record) -> None:
@@ -75,7 +81,7 @@ class Attachment:
     slowly loses output, which the next `Output` tells; the machine is never held up.
     """
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: sockets.socket) -> None:
         self._channel = channel
         self.exit_code: int | None = None
 
@@ -87,9 +93,9 @@ class Attachment:
         return cls(channel)
 
     @classmethod
-    def pair(cls) -> tuple[Attachment, socket.socket]:
+    def pair(cls) -> tuple[Attachment, sockets.socket]:
         """Return a connection to a machine that is not there yet, and the monitor's end of it."""
-        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        near, far = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_SEQPACKET)
         near.send(b"A")
         return cls(near), far
 
@@ -130,7 +136,7 @@ class Attachment:
 
     def resize(self, rows: int, columns: int) -> None:
         """Give the machine's terminal a size, in cells."""
-        self._channel.send(b"w" + struct.pack("=HH", rows, columns))
+        self._channel.send(b"w" + _words(2, rows, columns))
 
     def close(self) -> None:
         """Leave; the machine goes on."""

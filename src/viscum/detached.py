@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Unpack
 
+    from .drivers.process import Compiled
     from .logs import LogEntry
     from .process import Process
     from .request import Options
@@ -155,10 +156,13 @@ class DetachedMachine:
 
     # Its life.
 
-    def start(self) -> None:
-        """Start it; returns once its command runs. Raises MachineError, LaunchError."""
+    def start(self) -> Compiled:
+        """Start it; returns once its command runs, with what was compiled for that.
+
+        Raises MachineError, LaunchError.
+        """
         with Locked(self.record):
-            self._start()
+            return self._start()
 
     def start_attached(self) -> Attachment:
         """Start it and return a connection to its streams from their very begin."""
@@ -173,13 +177,13 @@ class DetachedMachine:
             far.close()
         return near
 
-    def _start(self, client: int = -1) -> None:
+    def _start(self, client: int = -1) -> Compiled:
         from . import supervising
 
         status = self._require(self.record.status(), "created", "exited")
         if status.state == "exited":
             self._clear_groups()
-        supervising.start(self.record, client)
+        return supervising.start(self.record, client)
 
     def _clear_groups(self) -> None:
         """Remove control groups that a lost monitor or a crash left."""

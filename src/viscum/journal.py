@@ -6,10 +6,10 @@ oldest ones dropped. Monitors write to it too (`native/status.c`).
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
+from .compact_json import dumps, loads
 from .errors import ViscumError
 from .frozen import Frozen
 from .places import make_folder, run_folder
@@ -65,7 +65,7 @@ def note(
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(path, flags, 0o600)
         try:
-            os.write(fd, json.dumps(line, separators=(",", ":")).encode() + b"\n")
+            os.write(fd, dumps(line).encode() + b"\n")
             if os.fstat(fd).st_size > MAX_SIZE:
                 os.rename(path, path + ".1")
         finally:
@@ -77,7 +77,7 @@ def note(
 def _parse(line: bytes) -> Event | None:
     """Return the event of a line; None for one that was cut off or damaged."""
     try:
-        plain = json.loads(line)
+        plain = loads(line)
         attributes = tuple((str(k), str(v)) for k, v in plain["attributes"].items())
         words = (plain["type"], plain["event"], plain["id"], plain["name"])
         kind, event, subject, name = map(str, words)

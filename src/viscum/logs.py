@@ -7,10 +7,10 @@ machine that was too long is several records, of which only the last one ends in
 from __future__ import annotations
 
 import calendar
-import json
 import os
 import time
 
+from .compact_json import loads
 from .errors import MachineError
 from .frozen import Frozen
 
@@ -44,7 +44,7 @@ def parse_time(text: str) -> int:
 
 def _parse(line: bytes) -> LogEntry | None:
     try:
-        plain = json.loads(line)
+        plain = loads(line)
         return LogEntry(parse_time(plain["time"]), str(plain["stream"]), str(plain["log"]))
     except (ValueError, KeyError, TypeError):
         return None

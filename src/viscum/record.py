@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 
+from .compact_json import dumps, loads
 from .errors import MachineError
 from .frozen import Frozen
 from .spec import Device, Limits, Mount, Rlimit, Spec
@@ -79,13 +79,13 @@ class Config(Frozen):
 
     def encode(self) -> bytes:
         """Return the config as JSON."""
-        return json.dumps({"version": VERSION, **_plain(self)}, separators=(",", ":")).encode()
+        return dumps({"version": VERSION, **_plain(self)}).encode()
 
     @classmethod
     def decode(cls, data: bytes, path: str) -> Config:
         """Return the config in `data`, read from `path`; raises MachineError."""
         try:
-            plain = json.loads(data)
+            plain = loads(data)
             version = plain.pop("version")
             if version == VERSION:
                 return _config(plain)
@@ -169,13 +169,13 @@ class Status(Frozen):
 
     def encode(self) -> bytes:
         """Return the status as JSON."""
-        return json.dumps({"version": VERSION, **self.__dict__}, separators=(",", ":")).encode()
+        return dumps({"version": VERSION, **self.__dict__}).encode()
 
     @classmethod
     def decode(cls, data: bytes, path: str) -> Status:
         """Return the status in `data`, read from `path`; raises MachineError."""
         try:
-            plain = json.loads(data)
+            plain = loads(data)
             plain.pop("version")
             return cls(**{name: plain[name] for name in cls.__fields__ if name in plain})
         except (ValueError, KeyError, TypeError, AttributeError) as error:

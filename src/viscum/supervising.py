@@ -31,8 +31,8 @@ OOM_PLACE = 1
 """Where `resources.usage.usage_files` has the file that counts kills for memory."""
 
 
-def start(record: Record, client: int = -1) -> None:
-    """Launch the machine of a record under a monitor of its own; returns once its command runs.
+def start(record: Record, client: int = -1) -> Compiled:
+    """Launch the machine of a record under a monitor of its own; return what was compiled.
 
     `client` is the monitor's end of a connection that is there from the begin, or -1. Raises
     SpecError, HostError, LaunchError; what the host cannot give is said once, as a warning.
@@ -53,6 +53,7 @@ def start(record: Record, client: int = -1) -> None:
         error = native.explain_report(compiled.plan, words[1], words[2], words[3])
         _note_failure(record, str(error))
         raise error
+    return compiled
 
 
 def _write_health(record: Record, config: Config, host: Host, compiled: Compiled) -> None:

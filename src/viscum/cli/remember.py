@@ -11,17 +11,20 @@ import os
 
 from .. import state
 from ..errors import ViscumError
+from ..places import data_folder, run_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..drivers.process import Compiled
+    from ..record import Config
     from ..spec import Spec
     from .parser import Parsed
 
-__all__ = ["remember"]
+__all__ = ["remember", "remember_living"]
 
 MAX_REMEMBERED = 64
 NEVER = ("tty", "name", "label", "env_file", "timeout", "stop_signal", "stop_timeout")
+NEVER_LIVING = ("name", "env_file", "health_cmd", "cidfile", "rm")
 OOM_PLACE = 1
 """Where `resources.usage.usage_files` has the file that counts kills for memory."""
 
@@ -29,7 +32,9 @@ key_descriptor = -1
 plan_path = ""
 
 
-def _can_be_remembered(parsed: Parsed, spec: Spec, compiled: Compiled) -> bool:
+def _can_be_remembered(
+    parsed: Parsed, spec: Spec, compiled: Compiled, never: tuple[str, ...] = NEVER
+) -> bool:
     passed_on = any("=" not in word for word in parsed.texts("env"))
     named = not spec.user.replace(":", "").isdigit() and spec.user != ""
     return not (
@@ -39,8 +44,9 @@ def _can_be_remembered(parsed: Parsed, spec: Spec, compiled: Compiled) -> bool:
         or spec.network == "private"
         or any(mount.volume for mount in spec.mounts)  # held while in use
         or spec.pid == "host"
+        or spec.shares
         or spec.seccomp not in ("default", "unconfined")
-        or any(parsed.options.get(option) for option in NEVER)
+        or any(parsed.options.get(option) for option in never)
     )
 
 
@@ -50,16 +56,42 @@ def _part(data: bytes) -> bytes:
 
 def remember(parsed: Parsed, spec: Spec, compiled: Compiled) -> None:
     """Keep a plan under the key that the native command passed, if it can be kept."""
-    if key_descriptor < 0:
-        return
-    with open(key_descriptor, "rb") as file:
-        file.seek(0)
-        key = file.read()
-    if not _can_be_remembered(parsed, spec, compiled):
+    if key_descriptor < 0 or not _can_be_remembered(parsed, spec, compiled):
         return
     slot, name = compiled.files[OOM_PLACE]
     uid, gid = compiled.owner
     notes = f"{int(parsed.on('interactive'))} {slot} {name} {uid} {gid}".encode()
+    _keep(compiled.plan.encode(), notes)
+
+
+def remember_living(parsed: Parsed, config: Config, compiled: Compiled) -> None:
+    """Keep what `run -d` wrote, for the native command to write again with another id."""
+    if key_descriptor < 0:
+        return
+    if not _can_be_remembered(parsed, config.spec, compiled, NEVER_LIVING):
+        return
+    from ..creating import FIRST, SECOND
+    from ..supervising import MONITOR, settings_text
+
+    notes = {
+        "id": config.id,
+        "name": config.name,
+        "data": data_folder(),
+        "run": run_folder(),
+        "monitor": MONITOR,
+        "owner": " ".join(map(str, compiled.owner)),
+        "first": " ".join(FIRST),
+        "second": " ".join(SECOND),
+    }
+    lines = "".join(f"{key} {value}\n" for key, value in notes.items())
+    settings = settings_text(config, compiled).encode()
+    _keep(compiled.plan.encode(), lines.encode(), config.encode(), settings)
+
+
+def _keep(*parts: bytes) -> None:
+    with open(key_descriptor, "rb") as file:
+        file.seek(0)
+        key = file.read()
     try:
         state.make_base()
         folder = os.path.dirname(plan_path)
@@ -68,7 +100,7 @@ def remember(parsed: Parsed, spec: Spec, compiled: Compiled) -> None:
         _forget_oldest(folder)
         temporary = f"{plan_path}.{os.getpid()}"
         with open(temporary, "xb") as file:
-            file.write(_part(key) + _part(compiled.plan.encode()) + _part(notes))
+            file.write(b"".join(map(_part, (key, *parts))))
         os.rename(temporary, plan_path)
     except (OSError, ViscumError):
         return  # only the next start would have been faster

@@ -147,7 +147,8 @@ def _detached(parsed: Parsed) -> int:
     from .machines.create import create, start
 
     machine = create(parsed)
-    start(machine)
+    compiled = start(machine)
+    remember.remember_living(parsed, machine.config, compiled)
     print(machine.id)
     return 0
 

@@ -85,7 +85,7 @@ class RootBuilder(KernelTree):
             self._enter("lookup", self.layer, NONE, path, os.O_PATH | O_DIRECTORY)
             return
         source, self.layer = self.slots(), self.slots()
-        self._open_folder(source, path, "writable layer")
+        self.parts.load.append(op("open", source, path, 0))
         mapped = self.host.full_identity
         self._bring(self.layer, source, path, 0, recursive=False, mapped=mapped)
         self._enter("attach", self.layer, NONE, self._parking(), 0)

@@ -11,6 +11,7 @@ from .. import living_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ...drivers.process import Compiled
     from ..parser import Parsed
 
 __all__ = ["create", "main"]
@@ -42,10 +43,10 @@ def create(parsed: Parsed) -> DetachedMachine:
     return machine
 
 
-def start(machine: DetachedMachine) -> None:
+def start(machine: DetachedMachine) -> Compiled:
     """Start a machine that was just created; where that fails it is not kept."""
     try:
-        machine.start()
+        return machine.start()
     except BaseException:
         machine.remove(force=True)
         raise
