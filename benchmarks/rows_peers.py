@@ -16,7 +16,7 @@ import peers
 from lab import Failed
 from measure import Figure, at_least, at_most, compare, interleave
 from rows_launch import compiled
-from viscum import state
+from viscum.places import run_folder
 from workers import bare_worker, python_worker
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _forget(before: set[str]) -> None:
 
 
 def _remembered() -> list[str]:
-    return glob.glob(os.path.join(state.base(), "plans", "*"))
+    return glob.glob(os.path.join(run_folder(), "plans", "*"))
 
 
 COMMANDS = {

@@ -29,10 +29,7 @@ static const char program[] =
     "leave(int(key), plan)\n";
 
 /* Nothing is to be found and finished: that is for Python. */
-static int is_clean(const struct vs_plan *plan, const char *state) {
-    char machines[4200];
-    snprintf(machines, sizeof machines, "%s/machines", state);
-    if (vs_has_orphans(machines)) return 0;
+static int is_clean(const struct vs_plan *plan) {
     for (uint32_t i = plan->first[VS_LOAD]; i < plan->first[VS_LOAD + 1]; i++)
         if (plan->ops[i].code == OP_cgroup_root && plan->ops[i].arg[1] < plan->table_size &&
             vs_has_orphans(plan->table + plan->ops[i].arg[1]))
@@ -61,14 +58,14 @@ static void tell_of_memory(struct vs_machine *m, const struct vs_remembered *rem
 
 /* Run the remembered plan. Does not return where it ran; where anything is not as it was, it
  * returns with nothing done, and Python finds out what. */
-static void run_remembered(const struct vs_key *key, struct vs_remembered *remembered) {
+static void run_remembered(struct vs_remembered *remembered) {
     static struct vs_plan plan;
     static struct vs_machine m;
     struct vs_report report;
     char id[VS_ID_SIZE];
     if (isatty(1) || isatty(2) || (remembered->interactive && isatty(0))) return;
     if (vs_plan_decode(&plan, remembered->plan, remembered->plan_size, &report) < 0 ||
-        !is_clean(&plan, key->state) || vs_plan_load(&plan, &report) < 0)
+        !is_clean(&plan) || vs_plan_load(&plan, &report) < 0)
         return;
     int null = vs_above_standard(open("/dev/null", O_RDWR | O_CLOEXEC));
     int self = vs_above_standard((int)SYS(SYS_pidfd_open, getpid(), 0));
@@ -130,7 +127,7 @@ int main(int argc, char **argv) {
     if (argc > 2 && !strcmp(argv[1], "run") && vs_key_make(&key, argc, argv) == 0) {
         int found = vs_remembered_read(&key, &remembered) == 0;
         if (found && remembered.lives) vs_living_run(&remembered);
-        if (found && !remembered.lives) run_remembered(&key, &remembered);
+        if (found && !remembered.lives) run_remembered(&remembered);
         snprintf(number, sizeof number, "%d", pass_key(&key));
     }
     return run_python(bin, number, key.path, argc, argv);

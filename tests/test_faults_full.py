@@ -17,6 +17,7 @@ import viscum
 import viscum.launching
 from callers import make_caller
 from needs import needs
+from viscum.record import Config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,7 @@ TIMEOUT = 60
 @needs("root", "namespace-tools")
 @pytest.mark.parametrize(
     "mount",
-    ["mount -t tmpfs -o ro none /run", "mount -t tmpfs -o nr_inodes=3 none /run"],
+    ["mount -t tmpfs -o ro none /var/lib", "mount -t tmpfs -o nr_inodes=3 none /var/lib"],
     ids=["read-only", "full"],
 )
 def test_state_folder_that_takes_nothing_is_one_clear_error(mount: str) -> None:
@@ -42,18 +43,18 @@ def test_state_folder_that_takes_nothing_is_one_clear_error(mount: str) -> None:
     assert done.returncode == 125
     assert done.stdout == b""
     assert_one_error(done.stderr)
-    assert b"/run" in done.stderr or b"state" in done.stderr
+    assert b"/var/lib/viscum" in done.stderr
 
 
 @needs("root", "namespace-tools")
 def test_full_state_disk_leaves_no_entry() -> None:
     """Four pages are gone before the record is written."""
     script = (
-        "mount -t tmpfs -o size=8k none /run; mkdir -p /run/viscum; chmod 700 /run/viscum;"
-        " head -c 9000 /dev/zero > /run/fill 2>/dev/null;"
+        "mount -t tmpfs -o size=8k none /var/lib; mkdir -p /var/lib/viscum; chmod 700 /var/lib/viscum;"
+        " head -c 9000 /dev/zero > /var/lib/fill 2>/dev/null;"
     )
     viscum_script = callers.script("viscum")
-    inner = f"{viscum_script} run --name box -- true; echo $?; find /run/viscum -type l -o -name '*.json*'"
+    inner = f"{viscum_script} run --name box -- true; echo $?; find /var/lib/viscum -type l -o -name '*.json*'"
     done = subprocess.run(
         callers.in_mounts(script, ["sh", "-c", inner]),
         capture_output=True,
@@ -75,27 +76,27 @@ def state(tmp_path: pathlib.Path) -> Iterator[list[str]]:
     """A command prefix with an empty state folder of its own, kept between commands."""
     if os.geteuid():
         pytest.skip("the folder of a user follows XDG_RUNTIME_DIR: see the next test")
-    held = tmp_path / "run"
+    held = tmp_path / "lib"
     held.mkdir()
-    yield callers.in_mounts(f"mount --bind {held} /run;", [])
+    yield callers.in_mounts(f"mount --bind {held} /var/lib;", [])
 
 
 @needs("root", "namespace-tools")
-@pytest.mark.parametrize("record", [b"", b'{"version": 1, "id"', b"\xff\0\0", None])
-def test_entry_that_was_cut_short_is_cleared(
-    record: bytes | None, state: list[str], tmp_path: pathlib.Path
+def test_entry_of_a_caller_that_is_gone_is_cleared(
+    state: list[str], tmp_path: pathlib.Path
 ) -> None:
-    """As a crash of the caller, or of the disk, leaves it: a name, a folder, half of a record."""
-    held = tmp_path / "run" / "viscum"
-    pidns = f"{os.stat('/proc/self/ns/pid').st_ino:x}"
-    owner = f"viscum-{pidns}-1-ffffffffff-1"  # pid 1 lives, but did not start then
-    (held / "machines" / owner).mkdir(parents=True)
+    """As a crash of the caller leaves it: a name, a folder, a file half written."""
+    held = tmp_path / "lib" / "viscum"
+    spec = viscum.Spec(command=("true",))
+    owner = f"{os.stat('/proc/self/ns/pid').st_ino:x}-1-ffffffffff"  # pid 1 did not start then
+    config = Config("ab" * 32, "box", 1, spec, "viscum-x", owner=owner)
+    folder = held / "machines" / config.id
+    folder.mkdir(parents=True)
     (held / "names").mkdir()
     held.chmod(0o700)
-    if record is not None:
-        (held / "machines" / owner / "state.json").write_bytes(record)
-    (held / "machines" / owner / "state.json.new").touch()
-    (held / "names" / "box").symlink_to(owner)
+    (folder / "config.json").write_bytes(config.encode())
+    (folder / "status.json.new").touch()
+    (held / "names" / "box").symlink_to(config.id)
     words = [*state, callers.script("viscum"), "run", "--name", "box", "--", "echo", "ran"]
     done = subprocess.run(words, capture_output=True, timeout=TIMEOUT, check=False)
     assert done.stdout == b"ran\n", done.stderr.decode()
@@ -105,7 +106,7 @@ def test_entry_that_was_cut_short_is_cleared(
 
 @needs("root", "namespace-tools")
 def test_state_folder_of_somebody_else_is_refused(state: list[str], tmp_path: pathlib.Path) -> None:
-    held = tmp_path / "run" / "viscum"
+    held = tmp_path / "lib" / "viscum"
     held.mkdir(mode=0o777)
     os.chown(held, callers.PLAIN_ID, callers.PLAIN_ID)
     words = [*state, callers.script("viscum"), "run", "--name", "box", "--", "true"]

@@ -57,7 +57,7 @@ def _check_labels(labels: tuple[tuple[str, str], ...]) -> None:
             raise SpecError("a label has no name", hint="--label NAME=VALUE")
 
 
-def _target(share: Mapping[str, str]) -> Record | None:
+def target_of(share: Mapping[str, str]) -> Record:
     """Return the machine whose namespaces are shared; raises SpecError for two of them."""
     unknown = set(share) - set(SHAREABLE)
     if unknown:
@@ -65,7 +65,7 @@ def _target(share: Mapping[str, str]) -> Record | None:
     found = {find(word).id for word in share.values()}
     if len(found) > 1:
         raise SpecError("namespaces of two machines cannot be mixed", hint="share those of one")
-    return Record(found.pop()) if found else None
+    return Record(found.pop())
 
 
 def make_config(
@@ -85,7 +85,7 @@ def make_config(
 ) -> Config:
     """Return the checked config of a new machine; raises SpecError, MachineError."""
     machine_id = new_machine_id()
-    target = _target(share)
+    target = target_of(share) if share else None
     words = dict.fromkeys(share, SHARED)
     layer = Record(machine_id).path("layer")
     spec = make_spec(

@@ -150,6 +150,14 @@ class DetachedMachine:
             raise MachineError(f"machine {self.name!r} is {status.state}", hint=hint)
         return status
 
+    def _require_detached(self) -> None:
+        if self.config.owner:
+            raise MachineError(
+                f"machine {self.name!r} is in the foreground of process "
+                f"{int(self.config.owner.split('-')[1], 16)}",
+                hint="its streams and its end are there; start machines that live on with run -d",
+            )
+
     def require_running(self) -> Status:
         """Return the status of a machine that runs; raises MachineError."""
         return self._require(self.record.status(), "running")
@@ -208,11 +216,21 @@ class DetachedMachine:
             self._freeze(frozen=False)
         spec = self.config.spec
         patience = spec.stop_timeout if timeout is None else timeout
+        if self.config.owner:
+            return self._stop_foreground(status, number or spec.stop_signal, patience)
         tell_stop(self.record, spec.stop_signal if number is None else number, patience)
         if not _await_end(status.monitor, status.monitor_start, patience + KILL_PATIENCE):
             raise MachineError(f"machine {self.name!r} does not end", hint="is it in state D?")
         self._note("stop")
         return self._code(self.record.status())
+
+    def _stop_foreground(self, status: Status, number: int, patience: float) -> int:
+        """End a machine whose caller waits for it; its caller tells the exit code."""
+        _signal(status, number)
+        if not _await_end(status.pid, status.start, patience):
+            _signal(status, signals.SIGKILL)
+            _await_end(status.pid, status.start, KILL_PATIENCE)
+        return 128 + number
 
     def _take_over(self, status: Status) -> Status:
         """Give a machine whose monitor was lost a new one."""
@@ -235,6 +253,7 @@ class DetachedMachine:
 
     def restart(self, timeout: float | None = None) -> None:
         """Stop it where it runs, and start it."""
+        self._require_detached()
         with Locked(self.record):
             self._stop(timeout, None)
             self._start()
@@ -247,6 +266,7 @@ class DetachedMachine:
             status = self._take_over(status)
             if status.state == "paused":
                 self._freeze(frozen=False)
+        if number == signals.SIGKILL and not self.config.owner:
             tell_stop(self.record, number, None if self.config.spec.pid == "private" else 0.0)
         else:
             _signal(status, number)
@@ -352,6 +372,8 @@ class DetachedMachine:
         """Tell a running monitor what has changed of its orders."""
         if self.record.status().state not in RUNNING or self.monitor_is_lost:
             return
+        if self.config.owner:
+            return
         from . import launching, supervising
 
         compiled = launching.compile_machine(self.config.spec, launching.this_host())
@@ -363,6 +385,7 @@ class DetachedMachine:
     def attach(self) -> Attachment:
         """Return a connection to its streams; raises MachineError where it does not run."""
         status = self._require(self.record.status(), "running", "paused", "restarting")
+        self._require_detached()
         if not status.monitor:
             self.take_over()
         return Attachment.to(self.record)

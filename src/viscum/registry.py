@@ -24,23 +24,43 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-__all__ = ["Locked", "Record", "create", "find", "machines", "new_machine_id", "rename", "write"]
+__all__ = [
+    "Locked",
+    "Record",
+    "create",
+    "find",
+    "is_alive",
+    "machines",
+    "new_machine_id",
+    "rename",
+    "start_time",
+    "write",
+]
 
 SHORT = 12
 RUNNING = ("running", "paused", "restarting")
 """States in which something of the machine lives."""
 
 
-def is_alive(pid: int, start: int) -> bool:
-    """Return whether the process of that pid and start time still runs."""
-    if pid <= 0:
-        return False
+def _stat(pid: int) -> list[bytes]:
+    """Return the fields of proc_pid_stat(5) from the third on, none where there is no process."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            fields = file.read(1024).rpartition(b")")[2].split()
+            return file.read(1024).rpartition(b")")[2].split()
     except OSError:
-        return False
-    return int(fields[19]) == start and fields[0].decode() not in DEAD
+        return []
+
+
+def start_time(pid: int) -> int:
+    """Return when a process was started, in clock ticks since boot; 0 where there is none."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else 0
+
+
+def is_alive(pid: int, start: int) -> bool:
+    """Return whether the process of that pid and start time still runs."""
+    fields = _stat(pid) if pid > 0 else []
+    return bool(fields) and int(fields[19]) == start and fields[0].decode() not in DEAD
 
 
 class Record:
@@ -139,7 +159,7 @@ def create(config: Config) -> Record:
     taken = False
     try:
         os.mkdir(fresh, 0o700)
-        for layer in ("upper", "work"):
+        for layer in ("upper", "work") if config.spec.layer else ():
             os.makedirs(f"{fresh}/layer/{layer}", 0o755)
         write(fresh, "config.json", config.encode())
         os.close(os.open(f"{fresh}/lock", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
@@ -179,8 +199,10 @@ def _is_stale(link: str) -> bool:
         machine_id = os.readlink(link)
     except FileNotFoundError:
         return True
-    machines_ = f"{_top()}/machines"
-    if os.path.isdir(f"{machines_}/{machine_id}") or os.path.isdir(f"{machines_}/.{machine_id}"):
+    if Record(f".{machine_id}").exists():
+        return False
+    record = Record(machine_id)
+    if record.exists() and _is_there(record):
         return False
     _drop_name(os.path.basename(link), machine_id)
     return True

@@ -13,7 +13,7 @@ from .errors import HostError, MachineError
 from .journal import events_path
 from .places import data_folder, make_folder, run_folder
 from .record import Config, Status, boot_id, pid_namespace
-from .registry import Record, find, write
+from .registry import Record, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -182,11 +182,3 @@ def adopt(record: Record) -> None:
     if not words[0]:
         reason = os.strerror(words[3]).lower()
         raise MachineError(f"{record.name!r} cannot be taken over: {reason}")
-
-
-def target_of(word: str) -> Record:
-    """Return the running machine whose namespaces are to be shared; raises MachineError."""
-    record = find(word)
-    if record.status().state != "running":
-        raise MachineError(f"{word!r} is not running", hint=f"viscum start {word}")
-    return record

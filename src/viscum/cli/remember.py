@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 
-from .. import state
 from ..errors import ViscumError
-from ..places import data_folder, run_folder
+from ..places import data_folder, make_folder, run_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def _keep(*parts: bytes) -> None:
         file.seek(0)
         key = file.read()
     try:
-        state.make_base()
+        make_folder(run_folder())
         folder = os.path.dirname(plan_path)
         if not os.path.isdir(folder):
             os.mkdir(folder, 0o700)

@@ -8,17 +8,22 @@ import stat
 import sys
 import time
 
-from .. import launching, native, state
+from .. import launching, native
 from ..errors import SpecError
+from ..foreground import entry
 from ..request import make_spec
 from ..resources.usage import oom_kills
 from ..result import exit_code
+from ..spec import SHARED
 from . import remember
-from .living_options import reject_living
+from .filters import parse_labels
+from .living_options import reject_living, shared
 from .machine_options import machine_options, seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Self
+
     from ..drivers.process import Compiled
     from ..spec import Spec
     from .parser import Parsed
@@ -134,11 +139,35 @@ class Streams:
             self.pipes.drain()
 
 
-def _launch(ready: launching.Ready, machine_id: str, streams: Streams) -> native.CoreMachine:
+class Target:
+    """The machine whose namespaces are shared, held while another one is launched into them."""
+
+    def __init__(self, share: dict[str, str]) -> None:
+        self.share = share
+        self.fd = -1
+
+    def __enter__(self) -> Self:
+        if self.share:
+            from ..commands import open_machine
+            from ..creating import target_of
+            from ..detached import DetachedMachine
+
+            machine = DetachedMachine(target_of(self.share))
+            self.fd = open_machine(machine.require_running())
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+def _launch(
+    ready: launching.Ready, machine_id: str, streams: Streams, target: int
+) -> native.CoreMachine:
     stdin, stdout, stderr = streams.given
     try:
         plan, loaded = ready.compiled.plan, ready.loaded
-        return native.launch(plan, loaded, machine_id, (stdin, stdout, stderr))
+        return native.launch(plan, loaded, machine_id, (stdin, stdout, stderr), target=target)
     finally:
         streams.hand_over()
 
@@ -163,9 +192,9 @@ def main(parsed: Parsed) -> int:
     timeout = None if text is None else seconds(text, "--timeout")
     if not command:
         raise SpecError("there is no command to run", hint="viscum run [OPTIONS] -- COMMAND")
-    for label in parsed.texts("label"):
-        if not label.partition("=")[0]:
-            raise SpecError(f"--label {label!r} has no name")
+    labels = tuple(parse_labels(parsed.texts("label")).items())
+    share = shared(options)
+    options.update(dict.fromkeys(share, SHARED))
     spec = make_spec(command, options, **fixed)
     if any(mount.volume for mount in spec.mounts):
         from .. import volumes
@@ -178,11 +207,12 @@ def main(parsed: Parsed) -> int:
     remember.remember(parsed, spec, compiled)
     ready = launching.load_quietly(compiled)
     machine_id = launching.new_id()
-    with state.entry(machine_id, parsed.text("name"), command, parsed.texts("label")):
+    with entry(machine_id, parsed.text("name"), spec, labels) as written, Target(share) as target:
         streams = Streams(compiled.owner, interactive=parsed.on("interactive"), tty=spec.tty)
         signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until they can be forwarded
-        core = _launch(ready, machine_id, streams)
+        core = _launch(ready, machine_id, streams, target.fd)
         try:
+            written.started(core.pid)
             foreground = Foreground(core, spec)
             foreground.stopping = bool(parsed.text("stop_signal") or parsed.text("stop_timeout"))
             foreground.forward()
