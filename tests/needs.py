@@ -171,6 +171,10 @@ CHECKS: dict[str, Callable[[], str]] = {
     "tun-for-users": _tun_for_users,
     "compiler": _program("gcc"),
     "namespace-tools": _program("unshare", "setpriv", "mount", "prlimit"),
+    "bash": _program("bash"),
+    "zsh": _program("zsh"),
+    "fish": _program("fish"),
+    "systemd-analyze": _program("systemd-analyze"),
     "python": _python,
     "x86_64": _x86_64,
 }

@@ -19,13 +19,15 @@ _AREAS = {
     ),
     "volumes": ("volume create", "volume ls", "volume inspect", "volume rm", "volume prune"),
     "host": ("doctor", "version"),
+    "completing": ("completion", "__names"),
 }
-"""The modules of `viscum.cli.tables`, and the names of the commands that each declares."""
+"""The modules of `viscum.cli.tables`, and the names of the commands that each declares. What
+begins with two underscores is for programs, and is told of nowhere."""
 
 
 def names() -> list[str]:
     """Return the name of every command, in the order of the help."""
-    return [name for area in _AREAS.values() for name in area]
+    return [name for area in _AREAS.values() for name in area if name[:2] != "__"]
 
 
 def _declared(area: str) -> dict[str, Command]:
@@ -35,7 +37,8 @@ def _declared(area: str) -> dict[str, Command]:
 
 def commands() -> dict[str, Command]:
     """Return every command by its name."""
-    return {name: command for area in _AREAS for name, command in _declared(area).items()}
+    declared = [pair for area in _AREAS for pair in _declared(area).items()]
+    return {name: command for name, command in declared if name[:2] != "__"}
 
 
 def find(words: list[str]) -> tuple[Command, list[str]] | None:

@@ -1,0 +1,43 @@
+"""`viscum __names`: what completion scripts offer as names, fast, a line each."""
+
+from __future__ import annotations
+
+import os
+
+from ...places import run_folder
+from ..listing import emit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..parser import Parsed
+
+__all__ = ["main"]
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return [name for name in os.listdir(folder) if name[0] != "."]
+    except OSError:
+        return []
+
+
+def machine_names() -> list[str]:
+    """Return the names of machines, those of the foreground among them."""
+    return sorted(set(_listed(run_folder() + "/names")))
+
+
+def volume_names() -> list[str]:
+    """Return the names of volumes."""
+    from ... import volumes
+
+    return volumes.names()
+
+
+def main(parsed: Parsed) -> int:
+    """Print the names of a kind; nothing for a kind that is not known."""
+    kind = parsed.words[0] if parsed.words else ""
+    found = volume_names() if kind == "volumes" else machine_names()
+    if kind not in ("machines", "volumes", "paths"):
+        found = []
+    emit("".join(f"{name}:\n" if kind == "paths" else f"{name}\n" for name in found))
+    return 0
