@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 __all__ = [
     "CoreMachine",
     "CorePlan",
+    "enter",
     "give_away",
     "launch",
     "load",
+    "open_at",
     "open_below",
     "open_null",
     "pipe",
@@ -38,6 +40,22 @@ Failure = _core.Failure
 def open_below(folder: int, path: str) -> int:
     """Open a file below a folder for reading; no link leads out of it. Raises OSError."""
     return _core.open_below(folder, path)
+
+
+RESOLVE_NO_MAGICLINKS = 2
+RESOLVE_NO_SYMLINKS = 4
+RESOLVE_BENEATH = 8
+RESOLVE_IN_ROOT = 16
+
+
+def open_at(folder: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
+    """Open `path` below `folder` as openat2(2) does with `resolve`. Raises OSError."""
+    return _core.open_at(folder, path, flags, mode, resolve)
+
+
+def enter(pidfd: int, *, user: bool) -> None:
+    """Become root of the machine that a process is in, for good; see `viscum.inside`."""
+    _core.enter(pidfd, user)
 
 
 def give_away(pipe_end: int, owner: tuple[int, int]) -> bool:
