@@ -13,7 +13,7 @@ import errno
 import os
 import stat
 
-from . import native
+from .below import open_folder
 from .frozen import Frozen
 
 TYPE_CHECKING = False
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Change", "changes"]
 
 PREFIXES = ("user.overlay.", "trusted.overlay.")
-INSIDE = native.RESOLVE_BENEATH | native.RESOLVE_NO_SYMLINKS | native.RESOLVE_NO_MAGICLINKS
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-LONGEST = 3000
-"""Bytes of a path that are opened at once; the kernel takes 4095."""
 
 
 class Change(Frozen):
@@ -34,22 +30,6 @@ class Change(Frozen):
 
     kind: str
     path: str
-
-
-def _open_folder(top: int, parts: tuple[str, ...]) -> int:
-    """Open a folder below `top`, however long its path is."""
-    fd, start, length = os.dup(top), 0, 0
-    try:
-        for end, part in enumerate(parts, 1):
-            length += len(os.fsencode(part)) + 1
-            if length >= LONGEST or end == len(parts):
-                opened = native.open_at(fd, "/".join(parts[start:end]), FOLDER, INSIDE)
-                os.close(fd)
-                fd, start, length = opened, end, 0
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
 
 
 def _attribute(folder: int, name: str, which: str) -> bytes:
@@ -97,7 +77,7 @@ class _Walk:
         if self.lower is None:
             return set()
         try:
-            fd = _open_folder(self.lower, parts)
+            fd = open_folder(self.lower, parts)
         except OSError:
             return set()
         try:
@@ -108,7 +88,7 @@ class _Walk:
     def folder(self, parts: tuple[str, ...], *, hidden: bool) -> list[_Entry]:
         """Return what stands in a folder of the upper layer; nothing where it is gone."""
         try:
-            fd = _open_folder(self.upper, parts)
+            fd = open_folder(self.upper, parts)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return []  # it was changed meanwhile
@@ -144,7 +124,7 @@ class _Walk:
     def gone(self, parts: tuple[str, ...]) -> Iterator[str]:
         """Yield what an opaque folder hides of the lower one and has not itself."""
         try:
-            fd = _open_folder(self.upper, parts)
+            fd = open_folder(self.upper, parts)
         except OSError:
             return
         try:

@@ -1,0 +1,214 @@
+"""From files to a tar stream: of the host, or of a machine whose files may change meanwhile."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+
+from .below import open_folder
+from .errors import ViscumError
+from .native import open_at
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from typing import BinaryIO
+
+__all__ = ["Packer", "Source", "open_source"]
+
+BLOCKS = 1 << 18
+READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+KINDS = {
+    stat.S_IFREG: tarfile.REGTYPE,
+    stat.S_IFDIR: tarfile.DIRTYPE,
+    stat.S_IFLNK: tarfile.SYMTYPE,
+    stat.S_IFIFO: tarfile.FIFOTYPE,
+    stat.S_IFCHR: tarfile.CHRTYPE,
+    stat.S_IFBLK: tarfile.BLKTYPE,
+}
+
+
+class Source:
+    """What is packed: a descriptor of it, for reading where it is a file or a folder."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.is_ = os.fstat(fd)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return stat.S_ISDIR(self.is_.st_mode)
+
+
+def open_source(root: int, path: str, resolve: int, *, follow: bool) -> Source:
+    """Find `path` below `root`; a link at its end is followed with `follow` or a slash after it.
+
+    Raises ViscumError where there is nothing.
+    """
+    links = 0 if follow or path.endswith("/") else os.O_NOFOLLOW
+    try:
+        fd = open_at(root, path, os.O_PATH | links, resolve)
+        kind = stat.S_IFMT(os.fstat(fd).st_mode)
+        if kind in (stat.S_IFDIR, stat.S_IFREG):
+            os.close(fd)
+            fd = open_at(root, path, READ | links, resolve)
+    except OSError as error:
+        raise ViscumError(f"{path!r}: {(error.strerror or '').lower()}") from None
+    return Source(fd)
+
+
+class _Exactly:
+    """A file as long as it was: what is missing by now reads as zeros."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self.fd = fd
+        self.left = size
+
+    def read(self, count: int) -> bytes:
+        """Return up to `count` bytes."""
+        count = min(count, self.left)
+        data = os.read(self.fd, count) if count else b""
+        data = data or bytes(count)
+        self.left -= len(data)
+        return data
+
+
+class _Full:
+    """Reads `count` bytes at a time, as tarfile wants it, from what may return fewer."""
+
+    def __init__(self, source: _Exactly) -> None:
+        self.source = source
+
+    def read(self, count: int) -> bytes:
+        """Return exactly `count` bytes, fewer only at the end."""
+        parts = []
+        while count:
+            data = self.source.read(count)
+            if not data:
+                break
+            parts.append(data)
+            count -= len(data)
+        return b"".join(parts)
+
+
+class Packer:
+    """Writes entries to a stream; ids are those that this process sees."""
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        *,
+        skip: Collection[str] = (),
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self.tar = tarfile.open(
+            fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT, bufsize=BLOCKS
+        )
+        self.skip = frozenset(skip)
+        self.warn = warn or (lambda _text: None)
+        self.seen: dict[tuple[int, int], str] = {}
+
+    def close(self) -> None:
+        """Write the end of the archive."""
+        self.tar.close()
+
+    def add(self, source: Source, name: str) -> None:
+        """Write a source, and what is below it, under `name`; closes it."""
+        if stat.S_ISREG(source.is_.st_mode):
+            self.file(name, source.fd)
+            return
+        try:
+            if stat.S_ISLNK(source.is_.st_mode):
+                self.entry(name, source.is_, os.readlink("", dir_fd=source.fd))
+            else:
+                self.entry(name, source.is_)
+            if source.is_folder:
+                self.below(source.fd, name)
+        finally:
+            os.close(source.fd)
+
+    def below(self, top: int, name: str) -> None:
+        """Write everything below the folder `top`, whose name is `name`; without recursion."""
+        stack: list[tuple[str, ...]] = [()]
+        while stack:
+            parts = stack.pop()
+            try:
+                fd = open_folder(top, parts)
+            except OSError as error:
+                self.warn(f"{'/'.join(parts)!r} is left out: {(error.strerror or '').lower()}")
+                continue
+            try:
+                folders = [
+                    (*parts, item)
+                    for item in sorted(os.listdir(fd))
+                    if "/".join((*parts, item)) not in self.skip
+                    and self.item(fd, item, "/".join((name, *parts, item)))
+                ]
+            finally:
+                os.close(fd)
+            stack += [
+                folder for folder in reversed(folders) if "/".join(folder) + "/" not in self.skip
+            ]
+
+    def item(self, fd: int, item: str, name: str) -> bool:
+        """Write an entry of a folder; return whether it is a folder."""
+        try:
+            is_ = os.stat(item, dir_fd=fd, follow_symlinks=False)
+            if stat.S_ISREG(is_.st_mode):
+                self.file(name, os.open(item, READ | os.O_NOFOLLOW, dir_fd=fd))
+                return False
+            target = os.readlink(item, dir_fd=fd) if stat.S_ISLNK(is_.st_mode) else ""
+        except OSError as error:
+            if error.filename is None:
+                raise  # the stream
+            self.warn(f"{name!r} is left out: {(error.strerror or '').lower()}")
+            return False
+        self.entry(name, is_, target)
+        return stat.S_ISDIR(is_.st_mode)
+
+    def entry(self, name: str, is_: os.stat_result, target: str = "") -> None:
+        """Write an entry without content."""
+        kind = KINDS.get(stat.S_IFMT(is_.st_mode))
+        if kind is None:
+            self.warn(f"{name!r} is left out: a socket")
+            return
+        info = self.info(name, is_)
+        info.type, info.linkname = kind, target
+        if kind in (tarfile.CHRTYPE, tarfile.BLKTYPE):
+            info.devmajor, info.devminor = os.major(is_.st_rdev), os.minor(is_.st_rdev)
+        self.tar.addfile(info)
+        self.tar.members.clear()  # type: ignore[attr-defined]  # or it keeps them all
+
+    @staticmethod
+    def info(name: str, is_: os.stat_result) -> tarfile.TarInfo:
+        """Return what is said of every entry."""
+        info = tarfile.TarInfo(name)
+        info.mode = stat.S_IMODE(is_.st_mode)
+        info.uid, info.gid = is_.st_uid, is_.st_gid
+        info.mtime = is_.st_mtime_ns // 1_000_000_000
+        if is_.st_mtime_ns % 1_000_000_000:
+            seconds = f"{info.mtime}.{is_.st_mtime_ns % 1_000_000_000:09}"
+            info.pax_headers = {"mtime": seconds}
+        return info
+
+    def file(self, name: str, fd: int) -> None:
+        """Write a regular file, and close it; a second link to one already written as such."""
+        try:
+            is_ = os.fstat(fd)
+            info = self.info(name, is_)
+            if not stat.S_ISREG(is_.st_mode):
+                self.warn(f"{name!r} is left out: it was replaced meanwhile")
+                return
+            key = (is_.st_dev, is_.st_ino)
+            if is_.st_nlink > 1 and key in self.seen:
+                info.type, info.linkname = tarfile.LNKTYPE, self.seen[key]
+                self.tar.addfile(info)
+            else:
+                self.seen.update({key: name} if is_.st_nlink > 1 else {})
+                info.size = is_.st_size
+                self.tar.addfile(info, _Full(_Exactly(fd, is_.st_size)))  # type: ignore[arg-type]
+            self.tar.members.clear()  # type: ignore[attr-defined]
+        finally:
+            os.close(fd)
