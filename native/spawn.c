@@ -205,6 +205,7 @@ static void child_entry(void *argument) {
     struct vs_child *c = argument;
     uint64_t none = 0;
     fill_standard();
+    SYS(SYS_umask, 0); /* what is made for the machine has the modes that the plan says */
     default_signals();
     restore_signals(&none);
     vs_child_enter(c, c->machine->plan->first[VS_ENTER]);

@@ -305,8 +305,12 @@ class DetachedMachine:
                 self._stop(0.0, signals.SIGKILL)
             self._clear_groups()
             name = self.name
-            registry.remove_folder(self.record)
+            hidden = registry.hide(self.record)
         journal.note("remove", self.id, name)
+        if hidden:
+            from .wiping import wipe
+
+            wipe(hidden)
 
     # Pausing, names, limits.
 

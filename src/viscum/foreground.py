@@ -76,4 +76,4 @@ class entry:  # noqa: N801 - a context manager, used as a function
 
     def __exit__(self, *_exception: object) -> None:
         if self.record is not None:
-            registry.remove_folder(self.record)
+            registry.remove_entry(self.record)

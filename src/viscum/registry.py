@@ -9,8 +9,8 @@ start time does not confirm.
 
 from __future__ import annotations
 
-import errno
 import os
+import time
 
 from .errors import MachineError, ViscumError
 from .host import DEAD, owner_prefix
@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 SHORT = 12
+MOMENT_SECONDS = 60
 RUNNING = ("running", "paused", "restarting")
 """States in which something of the machine lives."""
 
@@ -260,7 +261,7 @@ def _is_there(record: Record) -> bool:
     except MachineError:
         return record.exists()
     if owner and _owner_is_gone(owner):
-        remove_folder(record)
+        remove_entry(record)
         return False
     return True
 
@@ -294,26 +295,31 @@ def find(word: str) -> Record:
     return record
 
 
-def _remove_tree(path: str) -> None:
-    import shutil
-
-    shutil.rmtree(path, ignore_errors=True)
-
-
-def remove_folder(record: Record) -> None:
-    """Remove a machine's folder and its name; first out of sight, then its content."""
+def hide(record: Record) -> str:
+    """Take a machine's folder out of sight and free its name; return where its content is now,
+    to be removed. Empty where somebody else has done so.
+    """
     name = record.name
     hidden = f"{_top()}/machines/.gone-{record.id}"
     try:
         os.rename(record.folder, hidden)
     except FileNotFoundError:
-        return
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        hidden = record.folder
+        return ""
     _drop_name(name, record.id)
-    _remove_tree(hidden)
+    return hidden
+
+
+def remove_entry(record: Record) -> None:
+    """Remove what is written down of a foreground machine: it has no layer."""
+    hidden = hide(record)
+    if hidden:
+        _remove_tree(hidden)
+
+
+def _remove_tree(path: str) -> None:
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)
 
 
 class Locked:
@@ -349,10 +355,19 @@ class Locked:
 
 
 def leftovers() -> Iterator[str]:
-    """Yield folders that a crash left half-made or half-removed."""
+    """Yield folders that a crash left half-made or half-removed; not those of a moment ago, which
+    somebody may be at.
+    """
     folder = f"{_top()}/machines"
     try:
         names = os.listdir(folder)
     except OSError:
         return
-    yield from (f"{folder}/{name}" for name in names if name.startswith("."))
+    for name in names:
+        path = f"{folder}/{name}"
+        try:
+            old = time.time() - os.lstat(path).st_ctime > MOMENT_SECONDS
+        except FileNotFoundError:
+            continue
+        if name.startswith(".") and old:
+            yield path

@@ -53,7 +53,7 @@ class KernelTree(MountTree):
             self._enter("mkdir", self.scratch, "cgroup", 0o755)
             for controller, _ in v1:
                 self._enter("mkdir", self.scratch, f"cgroup/{controller}", 0o755)
-            self._own_tree("cgroup", self.root, "sys/fs/cgroup", RDONLY)
+            self._own_tree(self.scratch, "cgroup", "sys/fs/cgroup", RDONLY)
             for controller, group in v1:
                 tree = self.slots()
                 self.parts.prepare.append(op("tree", tree, group, NONE, attributes, 0, 0))
@@ -77,7 +77,7 @@ class KernelTree(MountTree):
         if self.spec.ipc != "host":
             self._file_system("mqueue", "dev/mqueue", (), NOSUID | NODEV | NOEXEC)
         self._enter("mkdir", self.scratch, "shm", 0o1777)
-        self._own_tree("shm", self.root, "dev/shm", NOSUID | NODEV)
+        self._own_tree(self.scratch, "shm", "dev/shm", NOSUID | NODEV)
 
     def _device_nodes(self) -> None:
         """The nodes of the host's /dev one by one, for users and kernels that can do no better."""

@@ -155,8 +155,8 @@ class RootBuilder(KernelTree):
             if _shown_mode("/" + name) is None and name != "root":
                 continue
             own = "fresh-" + name.replace("/", "-")
-            self._enter("mkdir", self.scratch, own, mode)
-            self._own_tree(own, self.root, name, 0)
+            self._enter("mkdir", self.layer, own, self.keep | mode)
+            self._own_tree(self.layer, own, name, 0)
 
     def _own_etc(self) -> bool:
         """Have `upper/etc` in the writable layer; False where the root's /etc is elsewhere."""
@@ -200,8 +200,8 @@ class RootBuilder(KernelTree):
         self._fresh_folders()
         home = self.host.home.strip("/")
         if home.partition("/")[0] in folders and "/" in home:
-            self._enter("mkdir", self.scratch, "fresh-own-home", 0o700)
-            self._own_tree("fresh-own-home", self.root, home, 0)
+            self._enter("mkdir", self.layer, "fresh-own-home", self.keep | 0o700)
+            self._own_tree(self.layer, "fresh-own-home", home, 0)
 
     def _patch(self, name: str, *, whole: bool) -> None:
         path, layer = "/" + name, self.slots()

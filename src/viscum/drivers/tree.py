@@ -65,11 +65,11 @@ class MountTree:
     def _enter(self, name: str, *values: int | str | bytes | tuple[int, ...]) -> None:
         self.parts.enter.append(op(name, *values))
 
-    def _own_tree(self, name: str, target_dir: int, target: str, attributes: int) -> None:
-        """Show a folder of the scratch file system at `target`."""
+    def _own_tree(self, source: int, name: str, target: str, attributes: int) -> None:
+        """Show the folder `name` of slot `source` at `target`."""
         tree = self.slots()
-        self._enter("clone-tree", tree, self.scratch, name, 0, attributes)
-        self._enter("attach", tree, target_dir, target, CREATE_FOLDER | NO_LINKS)
+        self._enter("clone-tree", tree, source, name, 0, attributes)
+        self._enter("attach", tree, self.root, target, CREATE_FOLDER | NO_LINKS)
 
     def _node(self, source: str, target: str, attributes: int) -> int:
         tree = self.slots()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ...detached import machines
 from ...errors import SpecError
+from ...registry import leftovers
+from ...wiping import wipe
 from ..filters import Filters, labels_match
 from ..moments import parse_moment
 from ..several import confirm, each
@@ -41,4 +43,7 @@ def main(parsed: Parsed) -> int:
         by_name[name].remove()
         print(name)
 
-    return each(by_name, remove)
+    code = each(by_name, remove)
+    for path in leftovers():
+        wipe(path)
+    return code
