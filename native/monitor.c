@@ -231,7 +231,7 @@ static void on_timer(struct vs_monitor *mon) {
 
 static void on_signal(struct vs_monitor *mon) {
     struct signalfd_siginfo info;
-    if (read(mon->signals, &info, sizeof info) != sizeof info || info.ssi_signo == SIGCHLD) return;
+    if (read(mon->signals, &info, sizeof info) != sizeof info) return;
     vs_stop(mon, mon->set.stop_signal, mon->set.stop_timeout_ms * 1000000ll);
 }
 
@@ -269,13 +269,16 @@ static void serve(struct vs_monitor *mon) {
 }
 
 static int open_all(struct vs_monitor *mon) {
-    sigset_t all;
+    static const int ending[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+    sigset_t all, ends;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
+    sigemptyset(&ends);
+    for (size_t i = 0; i < sizeof ending / sizeof ending[0]; i++) sigaddset(&ends, ending[i]);
     mon->epoll = epoll_create1(EPOLL_CLOEXEC);
     mon->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     mon->rate_timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    mon->signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+    mon->signals = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
     mon->self = vs_above_standard((int)SYS(SYS_pidfd_open, getpid(), 0));
     mon->output[0] = mon->output[1] = mon->input = mon->terminal = -1;
     if (mon->epoll < 0 || mon->timer < 0 || mon->rate_timer < 0 || mon->signals < 0) return -errno;

@@ -14,6 +14,7 @@ import pytest
 import callers
 import leftovers
 import needs
+import places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +48,22 @@ def leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     left = leftovers.settle({**leftovers.look(), **before})
     assert not left, f"left behind: {left}"
+
+
+@pytest.fixture
+def place(caller: callers.Caller, folder: pathlib.Path) -> Iterator[places.Place]:
+    """Each kind of user in turn, with machines of their own."""
+    made = places.Place(caller, folder)
+    yield made
+    made.clear()
+
+
+@pytest.fixture
+def root_place(folder: pathlib.Path) -> Iterator[places.Place]:
+    """This process's user, with machines of its own."""
+    made = places.Place(callers.make_caller("root"), folder)
+    yield made
+    made.clear()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import concurrent.futures
 import json
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,11 +16,12 @@ import pytest
 
 import callers
 from needs import needs
+from places import Place
 from viscum import volumes
 from viscum.errors import SpecError, ViscumError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 
 @pytest.fixture
@@ -30,30 +30,6 @@ def data(monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path) -> pathlib.Path:
     monkeypatch.setenv("VISCUM_DATA", str(folder / "data"))
     monkeypatch.setenv("VISCUM_RUN", str(folder / "run"))
     return folder / "data"
-
-
-class Place:
-    """A caller with folders of state of its own."""
-
-    def __init__(self, caller: callers.Caller, folder: pathlib.Path) -> None:
-        self.caller = caller
-        self.data = folder / "data"
-        os.chown(folder, caller.uid, -1)
-        own = {"VISCUM_DATA": str(self.data), "VISCUM_RUN": str(folder / "run")}
-        self.env = {**caller.environment(), **own}
-
-    def __call__(self, *words: str, code: int = 0) -> str:
-        done = self.caller.viscum(*words, env=self.env)
-        text = done.stderr.decode()
-        assert done.returncode == code, text
-        assert "Traceback" not in text
-        return done.stdout.decode() if not code else text
-
-
-@pytest.fixture
-def place(caller: callers.Caller, folder: pathlib.Path) -> Iterator[Place]:
-    yield Place(caller, folder)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @needs("userns")

@@ -198,7 +198,7 @@ class DetachedMachine:
         from .host import probe
         from .sweep import remove_groups
 
-        remove_groups(probe().cgroups, self.config.group)
+        remove_groups(probe().cgroups, self.record.group)
 
     def stop(self, timeout: float | None = None, number: int | None = None) -> int:
         """Ask it to end with its stop signal, kill it after `timeout` s (its own by default), and
@@ -223,6 +223,16 @@ class DetachedMachine:
             raise MachineError(f"machine {self.name!r} does not end", hint="is it in state D?")
         self._note("stop")
         return self._code(self.record.status())
+
+    def _end(self, status: Status) -> None:
+        """Kill it, whatever is left of what is known of it."""
+        try:
+            self._stop(0.0, signals.SIGKILL)
+        except MachineError:
+            for pid, start in ((status.monitor, status.monitor_start), (status.pid, status.start)):
+                if is_alive(pid, start):
+                    os.kill(pid, signals.SIGKILL)
+                    _await_end(pid, start, KILL_PATIENCE)
 
     def _stop_foreground(self, status: Status, number: int, patience: float) -> int:
         """End a machine whose caller waits for it; its caller tells the exit code."""
@@ -302,7 +312,7 @@ class DetachedMachine:
                         f"machine {self.name!r} is {status.state}",
                         hint=f"viscum stop {self.name}, or rm -f",
                     )
-                self._stop(0.0, signals.SIGKILL)
+                self._end(status)
             self._clear_groups()
             name = self.name
             hidden = registry.hide(self.record)

@@ -16,6 +16,7 @@ from .errors import MachineError, ViscumError
 from .host import DEAD, owner_prefix
 from .places import data_folder, make_folder
 from .record import Config, Status, boot_id, pid_namespace
+from .resources.limits import PREFIX
 from .spec import check_name
 
 TYPE_CHECKING = False
@@ -91,6 +92,14 @@ class Record:
             return self.config.name
         except MachineError:
             return self.id[:SHORT]
+
+    @property
+    def group(self) -> str:
+        """The name of the machine's control groups."""
+        try:
+            return self.config.group
+        except MachineError:
+            return PREFIX + self.id
 
     def _read(self, path: str) -> bytes:
         try:
