@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -18,7 +19,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define BACKLOG 64
+#define BACKLOG    64
+#define PARTING_MS 200
 
 /* The path of the folder may be longer than an address takes: bind by its descriptor. */
 int vs_clients_listen(struct vs_monitor *mon) {
@@ -85,6 +87,16 @@ void vs_clients_send(struct vs_monitor *mon, char type, const void *data, size_t
             client->skipped += size;
         else if (ret < 0)
             leave(mon, client);
+    }
+}
+
+/* The last words: whoever is slow has a moment to take them; what they miss, the status tells. */
+void vs_clients_end(struct vs_monitor *mon, int32_t code) {
+    for (int i = 0, left = PARTING_MS; i < VS_CLIENTS; i++) {
+        struct vs_client *client = &mon->clients[i];
+        struct pollfd room = {.fd = client->fd, .events = POLLOUT};
+        if (client->fd < 0 || !client->follows) continue;
+        while (send_to(client, 'x', &code, sizeof code) == -EAGAIN && left-- > 0) poll(&room, 1, 1);
     }
 }
 

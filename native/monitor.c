@@ -144,12 +144,28 @@ static void schedule(struct vs_monitor *mon) {
     vs_arm(mon->timer, delay < LAST_DELAY ? delay : LAST_DELAY);
 }
 
-/* The status of a machine that was taken over is known once its new parent has reaped it. */
+/* Field 52 of /proc/PID/stat: how a process ended that nobody has waited for yet. */
+static void ask_stat(long pid, struct vs_stat *stat) {
+    char data[1024], path[48];
+    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, data, sizeof data - 1);
+    if (fd >= 0) close(fd);
+    data[n > 0 ? n : 0] = 0;
+    char *at = strrchr(data, ')'), *last = strrchr(data, ' ');
+    if (!at || at[2] != 'Z' || !last) return;
+    int code = atoi(last);
+    stat->code = code & 0x7f ? CLD_KILLED : CLD_EXITED;
+    stat->status = code & 0x7f ? code & 0x7f : code >> 8 & 0xff;
+}
+
+/* A machine that was taken over is somebody else's child: it is asked how it ended. */
 static void reap(struct vs_monitor *mon, struct vs_stat *stat) {
     int ret = vs_reap(mon->m.pidfd, 0, stat);
     for (int try = 0; ret == -ECHILD && !stat->code && try < RELEASES; try++) {
-        usleep(10000);
-        ret = vs_reap(mon->m.pidfd, 0, stat);
+        ask_stat(mon->m.pid, stat);
+        if (!stat->code) usleep(10000);
+        if (!stat->code) ret = vs_reap(mon->m.pidfd, 0, stat);
     }
 }
 
@@ -187,10 +203,9 @@ static void clean(struct vs_monitor *mon) {
 }
 
 static void leave(struct vs_monitor *mon) {
-    int32_t code = mon->code;
     vs_status_write(mon, "exited");
     unlinkat(mon->folder, "ctl", 0);
-    vs_clients_send(mon, 'x', &code, sizeof code);
+    vs_clients_end(mon, mon->code);
     if (mon->set.cleaner[0]) clean(mon);
     exit(0);
 }

@@ -131,6 +131,7 @@ VS_PRIVATE int vs_clients_add(struct vs_monitor *mon, int fd);
 VS_PRIVATE void vs_clients_accept(struct vs_monitor *mon);
 VS_PRIVATE void vs_clients_receive(struct vs_monitor *mon, int index);
 VS_PRIVATE void vs_clients_send(struct vs_monitor *mon, char type, const void *data, size_t size);
+VS_PRIVATE void vs_clients_end(struct vs_monitor *mon, int32_t code);
 VS_PRIVATE void vs_input_ready(struct vs_monitor *mon);
 
 /* streams.c */

@@ -84,7 +84,22 @@ NOTES = {
     "sysctl": "`net.*` with a network of its own; `kernel.msg*`, `kernel.sem`, `kernel.shm*` and "
     "`fs.mqueue.*` with an ipc namespace of its own.",
     "output": "The file begins with `#!` and the path of viscum-launch.",
-    "format": "`text` is the default.",
+    "format": "Templates are those of Docker and Podman: `{{.Name}}`, `{{json .}}`, "
+    "`table {{.ID}}\\t{{.Names}}`. See [formats](../how-to/formats.md).",
+    "detach": "The id is printed; a monitor stays with the machine, and no Python. See "
+    "[machines that live on](../how-to/living.md).",
+    "restart": "Only with a machine that lives on. The first pause is 100 ms, each that follows "
+    "twice as long, at most 60 s; after 10 s of life the next is a first one again.",
+    "health_cmd": "Run in the machine with `sh -c`; exit code 0 is healthy.",
+    "log_opt": "`max-size` of a file and the number of files (`max-file`) bound the log; "
+    "`max-rate` bytes a second bound the machine: what is above waits.",
+    "on_monitor_loss": "`keep` (default): the machine lives on, what it writes waits in its "
+    "pipes, and the next command gives it a new monitor. `end`: it ends with its monitor.",
+    "ipc": "`machine:NAME` also as `container:NAME`, here and with `--pid` and `--network`.",
+    "detach_keys": "Keys as `ctrl-LETTER` or single letters, with commas between; empty: none.",
+    "time": "Seconds, also fractions of them.",
+    "since": "A duration ago (`10m`), RFC 3339, or a unix time.",
+    "until": "As `--since`.",
 }
 
 LAUNCH = """\
@@ -111,7 +126,9 @@ is typed, may be called from any thread, and raises what the tree at the end sho
 CHAPTERS = (
     ("Running", "run run_async Result Usage"),
     ("Machines", "Machine Process PIPE STDOUT DEVNULL"),
-    ("What is asked for", "Mount Device Rlimit Limits Spec"),
+    ("Machines that live on", "machines DetachedMachine Attachment Output LogEntry Status"),
+    ("What is asked for", "Mount Device Rlimit Limits Spec Health LogOptions"),
+    ("Events", "events Event"),
 )
 
 OPTIONS = {

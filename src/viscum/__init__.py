@@ -11,6 +11,8 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .asynchronous import run_async
+    from .attaching import Attachment, Output
+    from .detached import DetachedMachine, machines
     from .errors import (
         CommandNotExecutable,
         CommandNotFound,
@@ -23,8 +25,11 @@ if TYPE_CHECKING:
         ViscumError,
         ViscumWarning,
     )
+    from .journal import Event, events
+    from .logs import LogEntry
     from .machine import Machine
     from .process import DEVNULL, PIPE, STDOUT, Process
+    from .record import Health, LogOptions, Status
     from .resources.usage import Usage
     from .result import Result
     from .running import run
@@ -34,26 +39,36 @@ __all__ = [
     "DEVNULL",
     "PIPE",
     "STDOUT",
+    "Attachment",
     "CommandNotExecutable",
     "CommandNotFound",
+    "DetachedMachine",
     "Device",
+    "Event",
+    "Health",
     "HostError",
     "LaunchError",
     "Limits",
+    "LogEntry",
+    "LogOptions",
     "Machine",
     "MachineError",
     "Mount",
+    "Output",
     "PlanError",
     "Process",
     "Result",
     "Rlimit",
     "Spec",
     "SpecError",
+    "Status",
     "TimeoutExpired",
     "Usage",
     "ViscumError",
     "ViscumWarning",
     "__version__",
+    "events",
+    "machines",
     "run",
     "run_async",
 ]
@@ -64,6 +79,11 @@ _HOMES = {
     "running": "run",
     "asynchronous": "run_async",
     "machine": "Machine",
+    "detached": "DetachedMachine machines",
+    "attaching": "Attachment Output",
+    "logs": "LogEntry",
+    "journal": "Event events",
+    "record": "Health LogOptions Status",
     "process": "DEVNULL PIPE STDOUT Process",
     "result": "Result",
     "spec": "Device Limits Mount Rlimit Spec",

@@ -9,13 +9,13 @@ from .record import Config, Health, LogOptions, Restart
 from .registry import Record, find, new_machine_id
 from .request import make_limits, make_spec
 from .resources.limits import PREFIX
+from .result import nanoseconds
 from .spec import SHARED, Limits, check_limits, check_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .request import Options
 
 __all__ = ["changed_limits", "make_config", "parse_restart", "random_name"]
 
@@ -70,40 +70,43 @@ def target_of(share: Mapping[str, str]) -> Record:
 
 def make_config(
     command: Sequence[str],
-    options: Options,
+    options: Mapping[str, object],
     *,
-    name: str | None,
-    labels: tuple[tuple[str, str], ...],
-    restart: str,
-    health: Health | None,
-    log: LogOptions,
-    interactive: bool,
-    remove: bool,
-    timeout: float | None,
-    share: Mapping[str, str],
-    fixed: Mapping[str, object],
+    name: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    restart: str = "no",
+    health: Health | None = None,
+    log: LogOptions = LogOptions(),  # noqa: B008 - frozen
+    interactive: bool = False,
+    remove: bool = False,
+    timeout: float | None = None,
+    share: Mapping[str, str] | None = None,
+    fixed: Mapping[str, object] | None = None,
 ) -> Config:
     """Return the checked config of a new machine; raises SpecError, MachineError."""
+    share = share or {}
     machine_id = new_machine_id()
     target = target_of(share) if share else None
     words = dict.fromkeys(share, SHARED)
     layer = Record(machine_id).path("layer")
     spec = make_spec(
-        command, {**options, **words}, detached=True, layer=layer, idle=not command, **fixed
+        command, {**options, **words}, detached=True, layer=layer, idle=not command, **(fixed or {})
     )
     if target is not None and target.config.spec.userns != spec.userns:
         raise SpecError("the machines have different user namespaces", hint="the same --userns")
     policy = parse_restart(restart)
     if remove and policy.policy != "no":
         raise SpecError("--rm and --restart contradict each other", hint="leave one of them out")
-    _check_labels(labels)
+    pairs = tuple((labels or {}).items())
+    _check_labels(pairs)
+    nanoseconds(timeout)
     return Config(
         id=machine_id,
         name=random_name(machine_id) if name is None else check_name(name),
         created=time.time_ns(),
         spec=spec,
         group=PREFIX + machine_id,
-        labels=labels,
+        labels=pairs,
         restart=policy,
         log=log,
         health=health,

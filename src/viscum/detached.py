@@ -21,14 +21,38 @@ from .result import DEFAULT_OUTPUT_LIMIT, Result
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from typing import Unpack
+    from typing import Any, Unpack
 
     from .drivers.process import Compiled
     from .logs import LogEntry
     from .process import Process
+    from .record import Health, LogOptions
     from .request import Options
 
+    class LivingOptions(Options, total=False):
+        """What `Machine.create` takes beside the options of a machine.
+
+        `restart` is "no", "on-failure", "on-failure:N", "always" or "unless-stopped". `share` maps
+        "network", "pid" or "ipc" to the machine whose namespace it gets. With `interactive` its
+        standard input stays open for who attaches. With `remove` it goes once it has ended;
+        `timeout` s after its start it is killed. `fixed` are fields of `Spec` beside the options.
+        """
+
+        name: str | None
+        labels: Mapping[str, str]
+        restart: str
+        health: Health | None
+        log: LogOptions
+        interactive: bool
+        remove: bool
+        timeout: float | None
+        share: Mapping[str, str]
+        fixed: Mapping[str, object]
+
+
 __all__ = ["DetachedMachine", "machines"]
+
+OWN_OPTIONS = "name labels restart health log interactive remove timeout share fixed".split()
 
 UNKNOWN_CODE = 255
 """Exit code of a machine whose end nobody saw."""
@@ -54,45 +78,17 @@ class DetachedMachine:
         self.id = record.id
 
     @classmethod
-    def create(
-        cls,
-        command: Sequence[str],
-        *,
-        name: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        restart: str = "no",
-        health: Health | None = None,
-        log: LogOptions | None = None,
-        interactive: bool = False,
-        remove: bool = False,
-        timeout: float | None = None,
-        share: Mapping[str, str] | None = None,
-        fixed: Mapping[str, object] | None = None,
-        **options: Unpack[Options],
-    ) -> DetachedMachine:
+    def create(cls, command: Sequence[str], **options: Unpack[LivingOptions]) -> DetachedMachine:
         """Write down a machine, to be started; nothing runs yet.
 
-        `restart` is "no", "on-failure", "on-failure:N", "always" or "unless-stopped". `share` maps
-        "network", "pid" or "ipc" to the machine whose namespace it gets. With `remove` it goes
-        once it has ended. `timeout` is in seconds. `fixed` are fields of `Spec` beside the options.
-        Raises SpecError, MachineError.
+        It takes the options of `Machine`, and those of `LivingOptions`. Raises SpecError,
+        MachineError.
         """
         from .creating import make_config
 
-        made = make_config(
-            command,
-            options,
-            name=name,
-            labels=tuple((labels or {}).items()),
-            restart=restart,
-            health=health,
-            log=log or LogOptions(),
-            interactive=interactive,
-            remove=remove,
-            timeout=timeout,
-            share=share or {},
-            fixed=fixed or {},
-        )
+        given: dict[str, Any] = dict(options)
+        own = {key: given.pop(key) for key in OWN_OPTIONS if key in given}
+        made = make_config(command, given, **own)
         machine = cls(registry.create(made))
         machine._note("create")
         return machine

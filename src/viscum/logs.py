@@ -133,24 +133,36 @@ def _lines(record: Record, tail: int | None, follow: Callable[[], bool] | None) 
             os.close(fd)
 
 
+def _rest(fd: int) -> bytes:
+    parts = []
+    while chunk := os.read(fd, BLOCK):
+        parts.append(chunk)
+    return b"".join(parts)
+
+
 def _more(record: Record, fd: int) -> tuple[int, bytes]:
-    """Return what has come since; where the file was turned, the rest of it and of the next."""
-    data = b""
-    while chunk := (os.read(fd, BLOCK) if fd >= 0 else b""):
-        data += chunk
-    path = record.path("log")
-    try:
-        now = os.stat(path)
-    except FileNotFoundError:
-        return fd, data
-    if fd >= 0 and os.path.samestat(now, os.fstat(fd)):
-        return fd, data
-    fresh = _open(path)
-    if fd >= 0:
-        while chunk := os.read(fd, BLOCK):
-            data += chunk
-        os.close(fd)
-    return fresh, data
+    """Return what has come since: the rest of the file, and of those that it was turned to."""
+    if fd < 0:
+        fd = _open(record.path("log"))
+        return fd, _rest(fd) if fd >= 0 else b""
+    data, own = _rest(fd), os.fstat(fd)
+    newer: list[int] = []
+    for path in reversed(_files(record)):
+        opened = _open(path)
+        if opened < 0:
+            continue
+        newer.append(opened)
+        if os.path.samestat(os.fstat(opened), own):
+            break
+    for opened in reversed(newer):
+        if not os.path.samestat(os.fstat(opened), own):
+            data += _rest(fd)  # of the moment between its end and its turn
+            os.close(fd)
+            fd, own = opened, os.fstat(opened)
+            data += _rest(fd)
+        else:
+            os.close(opened)
+    return fd, data
 
 
 def entries(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, Unpack
 
+    from .detached import DetachedMachine, LivingOptions
     from .request import Options
 
 __all__ = ["Machine"]
@@ -61,6 +62,22 @@ class Machine:
         self._owner = os.getpid()
         self._commands: set[native.CoreMachine] = set()
         self.id = ""
+
+    # Machines that live on.
+
+    @staticmethod
+    def create(command: Sequence[str], **options: Unpack[LivingOptions]) -> DetachedMachine:
+        """Write down a machine that lives on when this process has ended, to be started."""
+        from .detached import DetachedMachine
+
+        return DetachedMachine.create(command, **options)
+
+    @staticmethod
+    def find(word: str) -> DetachedMachine:
+        """Return the machine that lives on of that name, id, or begin of an id."""
+        from .detached import DetachedMachine
+
+        return DetachedMachine.find(word)
 
     # Its life.
 
