@@ -11,7 +11,6 @@ from .registry import is_alive
 from .resources.limits import group_folders
 from .resources.usage import oom_kills
 from .rootfs import look_up_user
-from .spec import DEFAULT_PATH  # noqa: F401 - the default of the environment's PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from .record import Config, Status
     from .spec import Spec
 
-__all__ = ["command_spec", "launch_command", "open_machine", "start_command"]
+__all__ = ["command_spec", "launch_command", "open_machine", "prepare", "start_command"]
 
 
 def command_spec(
@@ -65,10 +64,10 @@ def open_machine(status: Status) -> int:
     return fd
 
 
-def prepare(config: Config, spec: Spec) -> launching.Ready:
-    """Return the loaded plan of a command; the second time, the one of the first."""
+def prepare(config: Config, status: Status, spec: Spec) -> launching.Ready:
+    """Return the loaded plan of a command; the second time in a machine's life, the first's."""
     host = launching.this_host()
-    key = (config.id, spec)
+    key = (config.id, status.pid, status.start, spec)  # another life has other groups
     known = launching.recall(key)
     if known is not None:
         return known
@@ -92,7 +91,7 @@ def launch_command(
 
     With `leave` it lives on when this process ends.
     """
-    made = prepare(config, spec)
+    made = prepare(config, status, spec)
     target = open_machine(status)
     try:
         plan = made.compiled.plan
@@ -141,7 +140,7 @@ def start_command(
 ) -> Process:
     """Start `command` in a running machine, with the streams of `Machine.exec`."""
     spec = command_spec(config, command, env=env, user=user, workdir=workdir)
-    made = prepare(config, spec)
+    made = prepare(config, status, spec)
     opened = Streams(*streams, made.compiled.owner)
     try:
         core, _ = launch_command(config, status, spec, opened.theirs)

@@ -6,7 +6,7 @@ import _signal as signal  # `signal` imports enum, 6 ms
 import os
 
 from ... import journal, native
-from ...commands import command_spec, launch_command
+from ...commands import command_spec, launch_command, prepare
 from ...errors import SpecError
 from ..machine_options import environment
 from ..run import FORWARDED, Foreground, Streams
@@ -53,7 +53,8 @@ def _leave(machine: DetachedMachine, spec: Spec) -> int:
 
 def _follow(machine: DetachedMachine, spec: Spec, *, interactive: bool) -> int:
     status = machine.require_running()
-    streams = Streams(_owner(machine, spec), interactive=interactive, tty=spec.tty)
+    owner = prepare(machine.config, status, spec).compiled.owner
+    streams = Streams(owner, interactive=interactive, tty=spec.tty)
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until they can be forwarded
     stdin, stdout, stderr = streams.given
     try:
@@ -65,12 +66,6 @@ def _follow(machine: DetachedMachine, spec: Spec, *, interactive: bool) -> int:
     finally:
         core.release(native.NO_SLOT)
         streams.drain()
-
-
-def _owner(machine: DetachedMachine, spec: Spec) -> tuple[int, int]:
-    from ...commands import prepare
-
-    return prepare(machine.config, spec).compiled.owner
 
 
 def _wait(core: native.CoreMachine, made: Ready, spec: Spec, *, interactive: bool) -> int:
