@@ -30,6 +30,7 @@ from rows_calls import call_rows
 from rows_growth import growth_rows
 from rows_import import import_rows
 from rows_launch import launch_rows, profile, rate_rows, second_rows
+from rows_living import crowd_rows, detach_rows, exec_rows, log_rows
 from rows_peers import command_rows, peer_rows, plan_rows
 from workers import WorkerDied
 
@@ -49,6 +50,10 @@ ROWS: dict[str, Callable[[Lab, Effort], Iterator[Figure]]] = {
     "growth": growth_rows,
     "steady": overhead_rows,
     "import": import_rows,
+    "detach": detach_rows,
+    "exec": exec_rows,
+    "crowd": crowd_rows,
+    "log": log_rows,
 }
 ROUNDS, QUICK_ROUNDS = 100, 12
 NAME_WIDTH = 62

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from viscum.drivers.process import Compiled
 
 __all__ = ["CPUS", "DIFFERENCES", "LIMITING", "LIMITS", "MEMORY", "PIDS"]
-__all__ += ["detached", "jobs", "trouble"]
+__all__ += ["config", "detached", "jobs", "trouble"]
 
 MEMORY, CPUS, PIDS = 256 << 20, 1.0, 64
 LIMITS = {"memory": MEMORY, "cpus": CPUS, "pids": PIDS}
@@ -115,7 +115,7 @@ def _namespaces(*, network: bool) -> list[dict[str, str]]:
     return [{"type": kind} for kind in kinds]
 
 
-def _config(lab: Lab, *, network: bool) -> dict[str, object]:
+def config(lab: Lab, *, network: bool) -> dict[str, object]:
     names = ["CAP_" + name for name in sorted(capabilities.DEFAULT)]
     masked, read_only = _paths(lab)
     ids = [{"containerID": 0, "hostID": BASE_ID, "size": RANGE}]
@@ -151,7 +151,7 @@ def _config(lab: Lab, *, network: bool) -> dict[str, object]:
 
 def _bundle(lab: Lab) -> str:
     folder = lab.folder("bundle")
-    lab.write("bundle/config.json", json.dumps(_config(lab, network=True), indent=1))
+    lab.write("bundle/config.json", json.dumps(config(lab, network=True), indent=1))
     return folder
 
 
