@@ -11,7 +11,7 @@ import os
 import select
 import time
 
-from . import journal, registry
+from . import journal, registry, volumes
 from .attaching import Attachment, tell_settings, tell_stop
 from .errors import MachineError, TimeoutExpired
 from .record import Config, Health, LogOptions, Status
@@ -89,7 +89,12 @@ class DetachedMachine:
         given: dict[str, Any] = dict(options)
         own = {key: given.pop(key) for key in OWN_OPTIONS if key in given}
         made = make_config(command, given, **own)
-        machine = cls(registry.create(made))
+        held = volumes.prepare(made.spec.mounts, made.spec.identity[:2])
+        try:  # nobody removes its volumes before it is written down that it has them
+            machine = cls(registry.create(made))
+        finally:
+            for fd in held:
+                os.close(fd)
         machine._note("create")
         return machine
 

@@ -94,7 +94,10 @@ class _Full:
 
 
 class Packer:
-    """Writes entries to a stream; ids are those that this process sees."""
+    """Writes entries to a stream; ids are those that this process sees.
+
+    `skip` are paths below the source: files that are left out, folders whose content is.
+    """
 
     def __init__(
         self,
@@ -143,19 +146,19 @@ class Packer:
                 folders = [
                     (*parts, item)
                     for item in sorted(os.listdir(fd))
-                    if "/".join((*parts, item)) not in self.skip
-                    and self.item(fd, item, "/".join((name, *parts, item)))
+                    if self.item(fd, item, name, "/".join((*parts, item)))
                 ]
             finally:
                 os.close(fd)
-            stack += [
-                folder for folder in reversed(folders) if "/".join(folder) + "/" not in self.skip
-            ]
+            stack += reversed(folders)
 
-    def item(self, fd: int, item: str, name: str) -> bool:
-        """Write an entry of a folder; return whether it is a folder."""
+    def item(self, fd: int, item: str, top: str, path: str) -> bool:
+        """Write an entry of a folder; return whether it is one to go into."""
+        name, skipped = f"{top}/{path}", path in self.skip
         try:
             is_ = os.stat(item, dir_fd=fd, follow_symlinks=False)
+            if skipped and not stat.S_ISDIR(is_.st_mode):
+                return False
             if stat.S_ISREG(is_.st_mode):
                 self.file(name, os.open(item, READ | os.O_NOFOLLOW, dir_fd=fd))
                 return False
@@ -166,7 +169,7 @@ class Packer:
             self.warn(f"{name!r} is left out: {(error.strerror or '').lower()}")
             return False
         self.entry(name, is_, target)
-        return stat.S_ISDIR(is_.st_mode)
+        return stat.S_ISDIR(is_.st_mode) and not skipped
 
     def entry(self, name: str, is_: os.stat_result, target: str = "") -> None:
         """Write an entry without content."""

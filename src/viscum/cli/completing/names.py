@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ...places import run_folder
+from ...places import data_folder
 from ..listing import emit
 
 TYPE_CHECKING = False
@@ -22,8 +22,8 @@ def _listed(folder: str) -> list[str]:
 
 
 def machine_names() -> list[str]:
-    """Return the names of machines, those of the foreground among them."""
-    return sorted(set(_listed(run_folder() + "/names")))
+    """Return the names of machines, without asking whether they are still there."""
+    return sorted(_listed(data_folder() + "/names"))
 
 
 def volume_names() -> list[str]:

@@ -69,8 +69,17 @@ def filtered(words: Sequence[str]) -> list[dict[str, object]]:
 
 def users(name: str) -> list[str]:
     """Return the names of the machines that have a volume, running or not."""
-    del name
-    return []
+    from ...registry import machines
+
+    found = []
+    for record in machines():
+        try:
+            mounts = record.config.spec.mounts
+        except ViscumError:
+            continue  # damaged, or removed meanwhile
+        if any(mount.volume == name for mount in mounts):
+            found.append(record.name)
+    return found
 
 
 def clear(folder: str) -> None:

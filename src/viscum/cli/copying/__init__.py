@@ -1,0 +1,1 @@
+"""Commands that carry files between machines and their host."""
