@@ -13,14 +13,14 @@ import errno
 import os
 import stat
 
-from .below import open_folder
+from .below import FOLDER, open_folder
 from .frozen import Frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
-__all__ = ["Change", "changes"]
+__all__ = ["Change", "Pair", "changes", "compare"]
 
 PREFIXES = ("user.overlay.", "trusted.overlay.")
 
@@ -166,3 +166,36 @@ def changes(upper: int, lower: int | None = None, own: Collection[str] = ()) -> 
             if kind == "C" and hidden:
                 yield from (Change("D", f"/{path}/{name}") for name in walk.gone(parts))
             stack.append(iter(walk.folder(parts, hidden=hidden)))
+
+
+class Pair(Frozen):
+    """A folder of a writable layer by its name, the folder that it lies over, what stands before
+    its paths, and what in it is Viscum's own.
+    """
+
+    upper: str
+    lower: str
+    prefix: str
+    own: tuple[str, ...]
+
+
+def compare(layer: str, pairs: Iterable[Pair]) -> Iterator[Change]:
+    """Yield the changes that the folders of a writable layer hold. Raises OSError."""
+    for pair in pairs:
+        upper = os.open(f"{layer}/{pair.upper}", FOLDER | os.O_CLOEXEC)
+        try:
+            lower = os.open(pair.lower, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                yield from _prefixed(changes(upper, lower, pair.own), pair.prefix)
+            finally:
+                os.close(lower)
+        finally:
+            os.close(upper)
+
+
+def _prefixed(found: Iterator[Change], prefix: str) -> Iterator[Change]:
+    """Yield changes below a folder at the top as changes of the root, which it is one of."""
+    for number, change in enumerate(found):
+        if prefix and not number:
+            yield Change("C", prefix)
+        yield change.replace(path=prefix + change.path)

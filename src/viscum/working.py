@@ -1,10 +1,11 @@
-"""What is done in a machine by `viscum.inside`: packing and unpacking."""
+"""What is done in a machine by `viscum.inside`: packing and unpacking, and reading layers."""
 
 from __future__ import annotations
 
 import os
 
 from .below import IN_ROOT
+from .layer import Pair, compare
 from .native import open_at
 from .packing import Packer, open_source
 from .unpacking import Target, Unpacker, find_target, unpack
@@ -13,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import tarfile
 
-__all__ = ["import_all", "pack_tree", "unpack_tree"]
+__all__ = ["import_all", "pack_tree", "read_layer", "unpack_tree"]
 
 MAX_WARNINGS = 100
 
@@ -70,3 +71,16 @@ def unpack_tree(task: dict[str, object]) -> dict[str, object]:
     with open(0, "rb") as stream:
         count = unpack(stream, begin, packed=whole)
     return {"warnings": warnings[:MAX_WARNINGS], "count": count}
+
+
+def read_layer(task: dict[str, object]) -> dict[str, object]:
+    """Write what `pairs` of the writable layer `layer` tell to stdout; see `viscum.layer`."""
+    pairs = [
+        Pair(upper, lower, prefix, tuple(own))
+        for upper, lower, prefix, own in task["pairs"]  # type: ignore[attr-defined]
+    ]
+    with open(1, "wb") as stream:
+        for change in compare(str(task["layer"]), pairs):
+            text = f"{change.kind}{change.path}\0"
+            stream.write(text.encode("utf-8", "surrogateescape"))
+    return {}

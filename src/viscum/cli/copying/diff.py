@@ -7,15 +7,14 @@ import sys
 
 from ...drivers.root import FRESH, OWNED
 from ...errors import MachineError
-from ...layer import Change, changes
+from ...layer import Change, Pair, compare
 from ..format import check_form, print_rows
 from ..listing import Column, emit, printable
 from ..machines.finding import one_machine
+from .streams import receive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ...detached import DetachedMachine
     from ...spec import Spec
     from ..parser import Parsed
@@ -37,36 +36,20 @@ def own_paths(spec: Spec) -> set[str]:
     return own
 
 
-def _open(path: str) -> int:
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-
-
-def _between(upper: str, lower: str, own: set[str]) -> Iterator[Change]:
-    above = _open(upper)
-    try:
-        below = os.open(lower, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            yield from changes(above, below, own)
-        finally:
-            os.close(below)
-    finally:
-        os.close(above)
-
-
-def layer_changes(layer: str, spec: Spec) -> Iterator[Change]:
-    """Yield what is in a writable layer: of the whole root, or of each folder at its top."""
+def pairs(layer: str, spec: Spec) -> list[Pair]:
+    """Return what of a writable layer is to be compared with what: the whole root, or each folder
+    at its top.
+    """
     own = own_paths(spec)
     names = sorted(name for name in os.listdir(layer) if name.startswith("upper-"))
     if not names:
-        yield from _between(f"{layer}/upper", spec.rootfs or "/", own)
-        return
+        return [Pair("upper", spec.rootfs or "/", "", tuple(own))]
+    made = []
     for name in names:
         folder = name.removeprefix("upper-")
-        inner = {path.removeprefix(folder + "/") for path in own if path.startswith(folder + "/")}
-        found = list(_between(f"{layer}/{name}", f"/{folder}", inner))
-        if found:
-            yield Change("C", f"/{folder}")
-        yield from (change.replace(path=f"/{folder}{change.path}") for change in found)
+        inner = [path.removeprefix(folder + "/") for path in own if path.startswith(folder + "/")]
+        made.append(Pair(name, f"/{folder}", f"/{folder}", tuple(inner)))
+    return made
 
 
 def _found(machine: DetachedMachine) -> list[Change]:
@@ -74,16 +57,39 @@ def _found(machine: DetachedMachine) -> list[Change]:
     if not spec.layer or spec.read_only:
         return []
     try:
-        return list(layer_changes(spec.layer, spec))
-    except PermissionError:
-        return _through_machine(spec)
+        wanted = pairs(spec.layer, spec)
+        try:
+            return list(compare(spec.layer, wanted))
+        except PermissionError:
+            return _through_machine(spec, wanted)
     except FileNotFoundError:
         raise MachineError(f"machine {machine.name!r} was removed meanwhile") from None
 
 
-def _through_machine(spec: Spec) -> list[Change]:
+def _through_machine(spec: Spec, wanted: list[Pair]) -> list[Change]:
     """Read a layer with files of other ids as root of a machine, who owns them."""
-    raise PermissionError(spec.layer)
+    from ...machine import Machine
+    from ...spec import Mount
+
+    mounts = [Mount(spec.layer, "/mnt/layer", read_only=True)]
+    if spec.rootfs:
+        mounts.append(Mount(spec.rootfs, "/mnt/lower", read_only=True))
+    moved = [pair.replace(lower="/mnt/lower") if spec.rootfs else pair for pair in wanted]
+    task: dict[str, object] = {
+        "do": "read_layer",
+        "layer": "/mnt/layer",
+        "pairs": [[pair.upper, pair.lower, pair.prefix, list(pair.own)] for pair in moved],
+    }
+    found: list[Change] = []
+
+    def use(fd: int) -> None:
+        with open(fd, "rb", closefd=False) as stream:
+            words = stream.read().decode("utf-8", "surrogateescape").split("\0")[:-1]
+        found.extend(Change(word[0], word[1:]) for word in words)
+
+    with Machine(mounts=mounts) as machine:
+        receive(machine.pid, task, use)
+    return found
 
 
 def main(parsed: Parsed) -> int:

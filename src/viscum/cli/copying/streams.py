@@ -6,6 +6,7 @@ import os
 import sys
 
 from ... import native
+from ...inside import Worker
 from ..listing import printable
 
 TYPE_CHECKING = False
@@ -33,10 +34,10 @@ def warn(text: object) -> None:
     print(f"viscum: warning: {printable(str(text))}", file=sys.stderr)
 
 
-def _finish(worker: object, failed: BaseException | None) -> dict[str, object]:
+def _finish(worker: Worker, failed: BaseException | None) -> dict[str, object]:
     """Wait for a worker; what it failed with is the reason for what failed here."""
     try:
-        told: dict[str, object] = worker.finish()  # type: ignore[attr-defined]
+        told = worker.finish()
     except BaseException as error:
         if failed is None or "stream was closed" not in str(error):
             raise
@@ -49,12 +50,18 @@ def _finish(worker: object, failed: BaseException | None) -> dict[str, object]:
     return told
 
 
-def receive(files: Files, task: dict[str, object], use: Callable[[int], object]) -> None:
-    """Have a worker write a stream, and `use` the descriptor that it can be read from."""
+def receive(files: Files | int, task: dict[str, object], use: Callable[[int], object]) -> None:
+    """Have a worker write a stream, and `use` the descriptor that it can be read from.
+
+    It works in the machine of `files`, or of the process of that pid.
+    """
     reader, writer = native.pipe()
     null = native.open_null()
     try:
-        worker = files.work(task, stdin=null, stdout=writer)
+        if isinstance(files, int):
+            worker = Worker(task, files, stdin=null, stdout=writer)
+        else:
+            worker = files.work(task, stdin=null, stdout=writer)
     finally:
         os.close(writer)
         os.close(null)
