@@ -328,6 +328,7 @@ def test_umask_and_nice_of_the_machine_are_its_own() -> None:
     old = os.umask(0o77)
     try:
         assert output("umask") == "0022"
+        assert output("stat -c %a /etc /usr") == "755\n755"
     finally:
         os.umask(old)
 

@@ -43,6 +43,7 @@ CLONE_NEWNET = 0x40000000
 MS_REC_PRIVATE = 0x4000 | 0x40000
 SIGKILL = 9
 
+UMASK = 0o22
 RANGE = 65536
 BASE_ID = 0x2000_0000
 """The unprivileged ids that root's machines are mapped to; the range that systemd.resource
@@ -173,6 +174,7 @@ def compile_exec(
     parts.enter.append(op("join", TARGET_SLOT, flags, 0))
     if ids.namespace:
         parts.enter.append(op("become", 0, 0))
+    parts.enter.append(op("umask", UMASK))
     _identity(spec.replace(uts="host", network="host"), parts, terminal)
     _guard(spec, host, ids, parts, seccomp, dies_with_parent=False)
     operations = [*parts.load, *parts.prepare, op("clone", 0, group), *parts.enter]
@@ -202,6 +204,7 @@ def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b""
             hint="leave --pid private",
         )
     terminal = _prepare_terminal(spec, slots, parts)
+    parts.enter.append(op("umask", UMASK))  # before the first folder is made
     _namespaces(spec, host, ids, groups, slots, parts)
     root = RootBuilder(spec, host, ids, slots, parts)
     root.build(groups)
@@ -333,7 +336,6 @@ def _identity(spec: Spec, parts: Sections, terminal: tuple[int, int]) -> None:
                 f"ulimit {limit.name!r} is unknown", hint=f"one of {', '.join(RLIMITS)}"
             )
         enter.append(op("rlimit", RLIMITS.index(limit.name), limit.soft, limit.hard))
-    enter.append(op("umask", 0o22))
     enter.append(op("session"))
     if terminal[1] != NONE:
         enter.append(op("terminal", terminal[1]))
