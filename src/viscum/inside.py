@@ -144,6 +144,8 @@ def main() -> None:
         told = {"error": error.message, "hint": error.hint}
     except BrokenPipeError:
         told = {"error": "the stream was closed", "hint": ""}
+    except ProcessLookupError:
+        told = {"error": "the machine has ended", "hint": ""}
     except OSError as error:
         name = f"{error.filename!r}: " if error.filename else ""
         told = {"error": f"{name}{(error.strerror or '').lower()}", "hint": ""}

@@ -103,6 +103,8 @@ def find_target(
     if kind == stat.S_IFDIR:
         fd = open_at(root, path, os.O_RDONLY | os.O_DIRECTORY, resolve)
         return Target(fd, "" if contents and folder else name)
+    if kind != stat.S_IFREG:
+        raise ViscumError(f"{path!r} is there and is neither a file nor a folder")
     if folder:
         raise ViscumError(f"{path!r} is a file", hint="a folder cannot be copied over a file")
     return Target(file=_open_file(root, path, resolve))

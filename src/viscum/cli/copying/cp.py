@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+TOP = "top"
+"""What the source is called in the stream; the target has its own name for it."""
 USAGE = "viscum cp NAME:PATH PATH, or viscum cp PATH NAME:PATH"
 
 
@@ -72,7 +74,7 @@ def _out(files: Files, source: Place, target: Place, parsed: Parsed) -> None:
     task: dict[str, object] = {
         "do": "pack_tree",
         "path": source.inner,
-        "name": source.base,
+        "name": source.base if target.is_stream else TOP,
         "follow": parsed.on("follow_link"),
         "skip": [],
     }
@@ -115,7 +117,7 @@ def _in(files: Files, source: Place, target: Place, parsed: Parsed) -> None:
     def make(fd: int) -> None:
         with open(fd, "wb", closefd=False) as stream:
             packer = Packer(stream, warn=warn)
-            packer.add(packed, source.base)
+            packer.add(packed, TOP)
             packer.close()
 
     send(files, task, make)

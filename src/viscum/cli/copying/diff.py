@@ -71,13 +71,13 @@ def _through_machine(spec: Spec, wanted: list[Pair]) -> list[Change]:
     from ...machine import Machine
     from ...spec import Mount
 
-    mounts = [Mount(spec.layer, "/mnt/layer", read_only=True)]
+    mounts = [Mount(spec.layer, "/viscum-layer", read_only=True)]
     if spec.rootfs:
-        mounts.append(Mount(spec.rootfs, "/mnt/lower", read_only=True))
-    moved = [pair.replace(lower="/mnt/lower") if spec.rootfs else pair for pair in wanted]
+        mounts.append(Mount(spec.rootfs, "/viscum-lower", read_only=True))
+    moved = [pair.replace(lower="/viscum-lower") if spec.rootfs else pair for pair in wanted]
     task: dict[str, object] = {
         "do": "read_layer",
-        "layer": "/mnt/layer",
+        "layer": "/viscum-layer",
         "pairs": [[pair.upper, pair.lower, pair.prefix, list(pair.own)] for pair in moved],
     }
     found: list[Change] = []

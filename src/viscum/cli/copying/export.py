@@ -39,22 +39,23 @@ def main(parsed: Parsed) -> int:
         if path is None:
             receive(files, task, lambda fd: copy_stream(fd, 1))
         else:
-            receive(files, task, lambda fd: _to_file(fd, path))
+            _to_file(files, task, path)
     return 0
 
 
-def _to_file(fd: int, path: str) -> None:
-    """Write a stream to a file, which appears once it is whole."""
+def _to_file(files: Files, task: dict[str, object], path: str) -> None:
+    """Write the stream to a file, which appears once it is whole."""
     temporary = f"{path}.{os.getpid()}"
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         out = os.open(temporary, flags, 0o600)
         try:
-            copy_stream(fd, out)
+            receive(files, task, lambda fd: copy_stream(fd, out))
+            os.rename(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
         finally:
             os.close(out)
-        os.rename(temporary, path)
     except OSError as error:
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
         raise ViscumError(f"cannot write {path!r}: {(error.strerror or '').lower()}") from None
