@@ -207,7 +207,7 @@ static void leave(struct vs_monitor *mon) {
     unlinkat(mon->folder, "ctl", 0);
     vs_clients_end(mon, mon->code);
     if (mon->set.cleaner[0]) clean(mon);
-    exit(0);
+    exit(mon->code >= 0 ? mon->code & 255 : 0); /* for a service manager */
 }
 
 static void go_on(struct vs_monitor *mon) {

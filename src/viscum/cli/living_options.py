@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["create", "reject_living", "shared"]
 
-LIVING = ("restart", "health_cmd", "log_opt", "cidfile", "on_monitor_loss")
+LIVING = ("sdnotify", "restart", "health_cmd", "log_opt", "cidfile", "on_monitor_loss")
 LARGEST_COUNT = 1000
 
 

@@ -174,10 +174,14 @@ def _launch(
 
 def _detached(parsed: Parsed) -> int:
     from .machines.create import create, start
+    from .sdnotify import Notifier
 
-    machine = create(parsed)
-    compiled = start(machine)
-    remember.remember_living(parsed, machine.config, compiled)
+    with Notifier(parsed) as notifier:
+        notifier.prepare(parsed)
+        machine = create(parsed)
+        compiled = start(machine)
+        remember.remember_living(parsed, machine.config, compiled)
+        notifier.tell(machine)
     print(machine.id)
     return 0
 

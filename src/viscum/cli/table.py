@@ -19,6 +19,7 @@ _AREAS = {
     ),
     "copying": ("cp", "diff", "export"),
     "volumes": ("volume create", "volume ls", "volume inspect", "volume rm", "volume prune"),
+    "generating": ("generate systemd",),
     "host": ("doctor", "version"),
     "completing": ("completion", "__names"),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..parser import HELP, Command, Option
 
-__all__ = ["COMMANDS", "DETACH_KEYS", "LIVING", "MACHINE"]
+__all__ = ["COMMANDS", "DETACH_KEYS", "LIVING", "MACHINE", "SDNOTIFY"]
 
 MACHINE = (
     Option("-i --interactive", "", "keep stdin open"),
@@ -67,6 +67,7 @@ LIVING = (
     Option("--on-monitor-loss", "keep|end", "what becomes of it where its monitor is killed"),
     Option("--cidfile", "FILE", "write its id to a new file"),
 )
+SDNOTIFY = Option("--sdnotify", "machine|monitor|ignore", "who tells systemd that it is ready")
 """Options that only machines that live on can have."""
 
 DETACH_KEYS = Option("--detach-keys", "KEYS", "what leaves it when typed (ctrl-p,ctrl-q)")
@@ -77,7 +78,7 @@ COMMANDS = (
         "run",
         "[OPTIONS] [--] COMMAND [ARGUMENT…]",
         "run a command in a machine of its own",
-        (Option("-d --detach", "", "leave it running, print its id"), *LIVING, *MACHINE),
+        (Option("-d --detach", "", "leave it running, print its id"), SDNOTIFY, *LIVING, *MACHINE),
         passes=True,
     ),
     Command(

@@ -39,6 +39,7 @@ COMMANDS = (
             Option("-a --attach", "", "stay with it until it ends"),
             Option("-i --interactive", "", "pass what is typed"),
             DETACH_KEYS,
+            Option("--sdnotify", "monitor|ignore", "tell systemd that it is ready"),
             HELP,
         ),
     ),

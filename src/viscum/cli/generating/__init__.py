@@ -1,0 +1,1 @@
+"""What Viscum writes for other programs: units of systemd."""
