@@ -119,7 +119,6 @@ def config(words: list[str]):
     arguments = living_options.create(parsed)
     names = "name labels restart health log interactive remove timeout share fixed".split()
     fixed = {name: arguments.pop(name) for name in names}
-    fixed["labels"] = tuple(fixed["labels"].items())
     return make_config(arguments.pop("command"), arguments, **fixed)
 
 

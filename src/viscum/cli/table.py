@@ -17,6 +17,7 @@ _AREAS = {
         *("ps", "start", "stop", "restart", "kill", "rm", "wait", "exec", "attach", "logs"),
         *("pause", "unpause", "rename", "update", "inspect", "prune"),
     ),
+    "watching": ("stats", "top", "events"),
     "copying": ("cp", "diff", "export"),
     "volumes": ("volume create", "volume ls", "volume inspect", "volume rm", "volume prune"),
     "generating": ("generate systemd",),
