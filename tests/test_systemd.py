@@ -135,7 +135,14 @@ def test_options_that_units_need_are_all_known() -> None:
     told = " ".join(flag for words in COMMANDS.values() for flag in words)
     flags = {option.flags[-1]: option for option in commands()["create"].options}
     aside = {"--help", "--rm", "--name", "--env-file", "--mount", "--entrypoint", "--cidfile"}
-    aside |= {"--rootfs", "--userns", "--pid", "--health-timeout", "--health-start-period"}
+    aside |= {
+        "--rootfs",
+        "--volumes-from",
+        "--userns",
+        "--pid",
+        "--health-timeout",
+        "--health-start-period",
+    }
     for flag, option in flags.items():
         assert flag in aside or any(name in told.split() for name in option.flags), flag
 

@@ -75,6 +75,17 @@ def _volume(text: str) -> Mount:
     return Mount(source, parts[1], read_only, exec=may_run, volume=name)
 
 
+def _volumes_from(text: str) -> list[Mount]:
+    """Return what another machine has mounted: `NAME`, or `NAME:ro` to only read it."""
+    from ..registry import find
+
+    name, colon, flag = text.partition(":")
+    if flag not in ("ro", "rw") and colon:
+        raise SpecError(f"--volumes-from {text!r} is not MACHINE[:ro]")
+    mounts = find(name).config.spec.mounts
+    return [mount.replace(read_only=True) if flag == "ro" else mount for mount in mounts]
+
+
 _MOUNT_KEYS = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
 
 
@@ -216,6 +227,9 @@ def machine_options(parsed: Parsed) -> tuple[list[str], dict[str, object], dict[
     mounts = [_volume(text) for text in parsed.texts("volume")]
     mounts += [_mount(text) for text in parsed.texts("mount")]
     mounts += [_tmpfs(text) for text in parsed.texts("tmpfs")]
+    for text in parsed.texts("volumes_from"):
+        taken = {mount.where for mount in mounts}
+        mounts += [mount for mount in _volumes_from(text) if mount.where not in taken]
     options["mounts"] = mounts
     options["env"] = environment(parsed)
     options["groups"] = parsed.texts("group_add")

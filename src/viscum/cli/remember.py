@@ -22,8 +22,18 @@ if TYPE_CHECKING:
 __all__ = ["remember", "remember_living"]
 
 MAX_REMEMBERED = 64
-NEVER = ("sdnotify", "tty", "name", "label", "env_file", "timeout", "stop_signal", "stop_timeout")
-NEVER_LIVING = ("sdnotify", "name", "env_file", "health_cmd", "cidfile", "rm")
+NEVER = (
+    "volumes_from",
+    "sdnotify",
+    "tty",
+    "name",
+    "label",
+    "env_file",
+    "timeout",
+    "stop_signal",
+    "stop_timeout",
+)
+NEVER_LIVING = ("volumes_from", "sdnotify", "name", "env_file", "health_cmd", "cidfile", "rm")
 OOM_PLACE = 1
 """Where `resources.usage.usage_files` has the file that counts kills for memory."""
 

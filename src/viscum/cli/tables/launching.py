@@ -15,6 +15,7 @@ MACHINE = (
     Option("--env-file", "FILE", "read variables from a file, one a line", repeats=True),
     Option("-v --volume", "SOURCE:TARGET[:ro]", "a folder of the host, or a volume", repeats=True),
     Option("--mount", "KEY=VALUE,…", "type=bind|volume|tmpfs, source, target…", repeats=True),
+    Option("--volumes-from", "MACHINE[:ro]", "what another machine has mounted", repeats=True),
     Option("--tmpfs", "TARGET[:size=…,mode=…]", "mount a tmpfs", repeats=True),
     Option("-w --workdir", "FOLDER", "working folder in the machine"),
     Option("-u --user", "USER[:GROUP]", "user and group, by name or number"),
