@@ -35,6 +35,7 @@ RUN_LANGUAGES = ("sh", "console", "python")
 FENCE = re.compile(r"^```(\S*)\s*$")
 MARKER = re.compile(r"^<!-- (run|not run): (.*) -->$")
 FOLDERS = tuple(path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != ".")
+HERE = callers.Caller("here", [], os.geteuid(), os.path.expanduser("~"))
 USER_NEEDS = ("subuid", "userns", "namespace-tools")
 
 
@@ -128,7 +129,18 @@ class Session:
             scripts = str(own)
         system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         paths = f"{scripts}:{system}"
-        return {**caller.environment(), "PATH": paths, "HOME": str(home), "LANG": "C.UTF-8"}
+        state = {"VISCUM_DATA": f"{home}/data", "VISCUM_RUN": f"{home}/run"}
+        own = {"PATH": paths, "HOME": str(home), "LANG": "C.UTF-8", **state}
+        return {**caller.environment(), **own}
+
+    def close(self) -> None:
+        """Remove what a page has left running."""
+        for home in self.folder.glob("home-*"):
+            if (home / "data" / "machines").exists():
+                uid = int(home.name.removeprefix("home-"))
+                own = os.geteuid() == uid
+                caller = HERE if own else callers.make_caller("subids")
+                self.call(["viscum", "rm", "--force", "--all"], caller)
 
     def call(self, words: list[str], caller: callers.Caller) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -206,15 +218,17 @@ def run_pages() -> list[pathlib.Path]:
 @pytest.mark.parametrize("page", run_pages(), ids=relative)
 def test_docs_run(page: pathlib.Path, folder: pathlib.Path) -> None:
     session = Session(folder)
-    here = callers.Caller("here", [], os.geteuid(), os.path.expanduser("~"))
-    for block, output in followed(page):
-        if lacking(block):
-            continue
-        caller = callers.make_caller("subids") if block.as_user else here
-        try:
-            session.run(block, output, caller)
-        except AssertionError as error:
-            raise AssertionError(f"{relative(page)}:{block.line}: {error}") from None
+    try:
+        for block, output in followed(page):
+            if lacking(block):
+                continue
+            caller = callers.make_caller("subids") if block.as_user else HERE
+            try:
+                session.run(block, output, caller)
+            except AssertionError as error:
+                raise AssertionError(f"{relative(page)}:{block.line}: {error}") from None
+    finally:
+        session.close()
 
 
 def command_lines(page: pathlib.Path) -> Iterator[str]:

@@ -32,7 +32,7 @@ def quote(word: str) -> str:
         for character in word
     )  # fmt: skip
     bare = made == word and word and not set(word) & set(" ';`#")
-    return word if bare and word not in (":", ";", "--") else f'"{made}"'
+    return word if bare and word != ":" else f'"{made}"'
 
 
 def _program() -> str:
