@@ -260,15 +260,22 @@ def test_packing_and_unpacking_keep_everything(field: Field, tmp_path: pathlib.P
     (source / b"odd \xff\n name".decode("utf-8", "surrogateescape")).write_text("odd")
     (source / ("n" * 200) / ("m" * 200)).mkdir(parents=True)
     os.utime(source / "file", ns=(0, -1_500_000_000))
-    stream = io.BytesIO()
-    packer = Packer(stream)
-    packer.add(open_source(os.open("/", os.O_PATH), str(source), 0, follow=False), "copy")
+    (source / "large").write_bytes(b"y" * 300_001)
+    archive_path = top.parent / "target" / "archive"
+    root, out = os.open("/", os.O_PATH), os.open(archive_path, os.O_CREAT | os.O_RDWR)
+    packer = Packer(out)
+    packer.add(open_source(root, str(source), 0, follow=False), "copy")
     packer.close()
-    field.unpack(stream.getvalue())
+    os.close(root)
+    os.close(out)
+    field.unpack(archive_path.read_bytes())
+    with tarfile.open(archive_path) as tar:  # as others read it
+        assert len(tar.getnames()) == len(list(source.rglob("*"))) + 1
     copy = field.target / "copy"
     names = sorted(str(path.relative_to(source)) for path in source.rglob("*"))
     assert sorted(str(path.relative_to(copy)) for path in copy.rglob("*")) == names
     assert (copy / "file").read_bytes() == b"x" * 100_000
+    assert (copy / "large").read_bytes() == b"y" * 300_001
     assert (copy / "deep" / "second").samefile(copy / "file")
     assert (copy / "file").stat().st_mtime_ns == -1_500_000_000
     assert os.readlink(copy / "link") == "file"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tarfile
@@ -13,11 +14,13 @@ from .native import open_at
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from typing import BinaryIO
 
 __all__ = ["Packer", "Source", "open_source"]
 
-BLOCKS = 1 << 18
+BLOCK = tarfile.BLOCKSIZE
+BUFFER = 1 << 18
+CHUNK = 1 << 24
+SMALL = 1 << 16
 READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 KINDS = {
     stat.S_IFREG: tarfile.REGTYPE,
@@ -59,63 +62,94 @@ def open_source(root: int, path: str, resolve: int, *, follow: bool) -> Source:
     return Source(fd)
 
 
-class _Exactly:
-    """A file as long as it was: what is missing by now reads as zeros."""
+class _Out:
+    """Collects small pieces of a stream; large ones go from file to pipe without a copy."""
 
-    def __init__(self, fd: int, size: int) -> None:
+    def __init__(self, fd: int) -> None:
         self.fd = fd
-        self.left = size
+        self.buffer = bytearray()
+        self.size = 0
 
-    def read(self, count: int) -> bytes:
-        """Return up to `count` bytes."""
-        count = min(count, self.left)
-        data = os.read(self.fd, count) if count else b""
-        data = data or bytes(count)
-        self.left -= len(data)
-        return data
+    def write(self, data: bytes) -> None:
+        """Write a piece."""
+        self.buffer += data
+        self.size += len(data)
+        if len(self.buffer) >= BUFFER:
+            self.flush()
 
+    def flush(self) -> None:
+        """Write what was collected."""
+        view = memoryview(bytes(self.buffer))
+        self.buffer.clear()
+        while view:
+            view = view[os.write(self.fd, view) :]
 
-class _Full:
-    """Reads `count` bytes at a time, as tarfile wants it, from what may return fewer."""
-
-    def __init__(self, source: _Exactly) -> None:
-        self.source = source
-
-    def read(self, count: int) -> bytes:
-        """Return exactly `count` bytes, fewer only at the end."""
-        parts = []
-        while count:
-            data = self.source.read(count)
-            if not data:
+    def file(self, fd: int, size: int) -> None:
+        """Write `size` bytes of a file: what it lacks by now as zeros."""
+        left = size
+        if size > SMALL:
+            self.flush()
+        while left:
+            if size > SMALL:
+                sent = self.sent(fd, min(left, CHUNK))
+            else:
+                data = os.read(fd, left)
+                self.write(data)
+                sent = len(data)
+            if not sent:
                 break
-            parts.append(data)
-            count -= len(data)
-        return b"".join(parts)
+            left -= sent
+        while left:
+            self.write(bytes(min(left, BUFFER)))
+            left -= min(left, BUFFER)
+        self.pad(BLOCK)
+
+    def sent(self, fd: int, count: int) -> int:
+        """Write up to `count` bytes of a file; return how many, 0 at its end."""
+        try:
+            sent = os.sendfile(self.fd, fd, None, count)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS):
+                raise
+            data = os.read(fd, min(count, BUFFER))  # a file system or a stream without it
+            self.write(data)
+            return len(data)
+        self.size += sent
+        return sent
+
+    def pad(self, unit: int) -> None:
+        """Write zeros up to a multiple of `unit`."""
+        if self.size % unit:
+            self.write(bytes(unit - self.size % unit))
 
 
 class Packer:
-    """Writes entries to a stream; ids are those that this process sees.
+    """Writes entries to the descriptor of a stream; ids are those that this process sees.
 
     `skip` are paths below the source: files that are left out, folders whose content is.
     """
 
     def __init__(
         self,
-        stream: BinaryIO,
+        stream: int,
         *,
         skip: Collection[str] = (),
         warn: Callable[[str], None] | None = None,
     ) -> None:
-        self.tar = tarfile.open(
-            fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT, bufsize=BLOCKS
-        )
+        self.out = _Out(stream)
         self.skip = frozenset(skip)
         self.warn = warn or (lambda _text: None)
         self.seen: dict[tuple[int, int], str] = {}
 
     def close(self) -> None:
         """Write the end of the archive."""
-        self.tar.close()
+        self.out.write(bytes(2 * BLOCK))
+        self.out.pad(tarfile.RECORDSIZE)
+        self.out.flush()
+
+    def header(self, info: tarfile.TarInfo) -> None:
+        """Write the header of an entry."""
+        self.out.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
 
     def add(self, source: Source, name: str) -> None:
         """Write a source, and what is below it, under `name`; closes it."""
@@ -181,8 +215,7 @@ class Packer:
         info.type, info.linkname = kind, target
         if kind in (tarfile.CHRTYPE, tarfile.BLKTYPE):
             info.devmajor, info.devminor = os.major(is_.st_rdev), os.minor(is_.st_rdev)
-        self.tar.addfile(info)
-        self.tar.members.clear()  # type: ignore[attr-defined]  # or it keeps them all
+        self.header(info)
 
     @staticmethod
     def info(name: str, is_: os.stat_result) -> tarfile.TarInfo:
@@ -207,11 +240,11 @@ class Packer:
             key = (is_.st_dev, is_.st_ino)
             if is_.st_nlink > 1 and key in self.seen:
                 info.type, info.linkname = tarfile.LNKTYPE, self.seen[key]
-                self.tar.addfile(info)
+                self.header(info)
             else:
                 self.seen.update({key: name} if is_.st_nlink > 1 else {})
                 info.size = is_.st_size
-                self.tar.addfile(info, _Full(_Exactly(fd, is_.st_size)))  # type: ignore[arg-type]
-            self.tar.members.clear()  # type: ignore[attr-defined]
+                self.header(info)
+                self.out.file(fd, is_.st_size)
         finally:
             os.close(fd)

@@ -40,10 +40,10 @@ def pack_tree(task: dict[str, object]) -> dict[str, object]:
     """Write the tar stream of `path`, named `name`, without what `skip` has, to stdout."""
     warnings: list[str] = []
     source = open_source(_root(), str(task["path"]), IN_ROOT, follow=bool(task["follow"]))
-    with open(1, "wb") as stream:
-        packer = Packer(stream, skip=list(task["skip"]), warn=warnings.append)  # type: ignore[call-overload]
-        packer.add(source, str(task["name"]))
-        packer.close()
+    packer = Packer(1, skip=list(task["skip"]), warn=warnings.append)  # type: ignore[call-overload]
+    packer.add(source, str(task["name"]))
+    packer.close()
+    os.close(1)
     return {"warnings": warnings[:MAX_WARNINGS]}
 
 

@@ -115,10 +115,9 @@ def _in(files: Files, source: Place, target: Place, parsed: Parsed) -> None:
     packed = open_source(_root(), _absolute(source.path), ORDINARY, follow=links)
 
     def make(fd: int) -> None:
-        with open(fd, "wb", closefd=False) as stream:
-            packer = Packer(stream, warn=warn)
-            packer.add(packed, TOP)
-            packer.close()
+        packer = Packer(fd, warn=warn)
+        packer.add(packed, TOP)
+        packer.close()
 
     send(files, task, make)
 
