@@ -211,6 +211,21 @@ def test_senseless_command_is_one_clear_error(
         assert place(*words, code=125).startswith("viscum: ")
 
 
+def test_volume_without_a_name_goes_with_its_machine(place: living.Place) -> None:
+    place("run", "-v", "/data", "--", "touch", "/data/x")
+    assert place("volume", "ls", "-q") == ""
+    place("create", "--name", "a", "-v", "/data", "-v", "named:/n", "--", "true")
+    place("create", "--name", "b", "--volumes-from", "a", "--", "true")
+    assert len(place("volume", "ls", "-q", "--filter", "anonymous=true").split()) == 1
+    place("rm", "-v", "a")
+    assert len(place("volume", "ls", "-q").split()) == 2  # b has it
+    place("rm", "-v", "b")
+    assert place("volume", "ls", "-q") == "named\n"
+    place("create", "--name", "c", "-v", "/data", "--", "true")
+    place("rm", "c")
+    assert len(place("volume", "ls", "-q").split()) == 2
+
+
 def test_volumes_come_from_another_machine(place: living.Place) -> None:
     place("create", "--name", "m", "-v", "a:/a", "-v", "b:/b", "--tmpfs", "/t", "--", "true")
     text = "touch /a/x && touch /t/x && ls -d /a /b /t && touch /b/x"

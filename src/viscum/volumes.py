@@ -32,12 +32,14 @@ __all__ = [
     "path_of",
     "prepare",
     "remove",
+    "remove_anonymous",
     "sweep",
 ]
 
 VERSION = 1
 NEW, GONE = ".new-", ".gone-"
 PATIENCE_SECONDS = 10
+RANDOM_DIGITS = 64
 
 
 class Volume(Frozen):
@@ -47,6 +49,8 @@ class Volume(Frozen):
     folder: str
     created: float
     labels: Mapping[str, str]
+    anonymous: bool = False
+    """Made because a machine was to have one without a name; it goes with the machine."""
 
 
 def check_volume_name(name: str) -> str:
@@ -87,15 +91,15 @@ def _load(name: str) -> Volume:
     import json
 
     home = os.path.join(_base(), name)
-    created, labels = os.stat(home).st_mtime, {}
+    created, labels, anonymous = os.stat(home).st_mtime, {}, False
     try:
         with open(home + "/volume.json", encoding="utf-8") as file:
             record = json.load(file)
-        created = float(record["created"])
+        created, anonymous = float(record["created"]), record.get("anonymous") is True
         labels = {str(key): str(value) for key, value in record["labels"].items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         pass
-    return Volume(name, home + "/data", created, labels)
+    return Volume(name, home + "/data", created, labels, anonymous)
 
 
 def find(name: str) -> Volume:
@@ -106,15 +110,23 @@ def find(name: str) -> Volume:
         raise ViscumError(f"there is no volume {name!r}", hint="viscum volume ls") from None
 
 
-def create(name: str, labels: Mapping[str, str] | None = None) -> Volume:
+def create(
+    name: str, labels: Mapping[str, str] | None = None, *, anonymous: bool = False
+) -> Volume:
     """Make a volume; raises ViscumError where one has that name already."""
     import json
 
     name = check_volume_name(name)
     target = os.path.join(_make_base(), name)
     folder = os.path.join(_base(), f"{NEW}{os.getpid():x}-{time.monotonic_ns():x}")
-    made = Volume(name, target + "/data", time.time(), dict(labels or {}))
-    record = {"version": VERSION, "name": name, "created": made.created, "labels": made.labels}
+    made = Volume(name, target + "/data", time.time(), dict(labels or {}), anonymous)
+    record = {
+        "version": VERSION,
+        "name": name,
+        "created": made.created,
+        "labels": made.labels,
+        "anonymous": anonymous,
+    }
     try:
         os.mkdir(folder, 0o700)
         lock = _lock(folder, fcntl.LOCK_EX)
@@ -161,7 +173,7 @@ def hold(name: str) -> int:
             fd = _lock(home, fcntl.LOCK_SH)
         except FileNotFoundError:
             try:
-                create(name)
+                create(name, anonymous=_is_random(name))
             except ViscumError:
                 if not os.path.isdir(home):
                     raise
@@ -173,6 +185,11 @@ def hold(name: str) -> int:
             pass  # it was removed while we waited
         os.close(fd)
     raise ViscumError(f"volume {name!r} is made and removed all the time", hint="try again")
+
+
+def _is_random(name: str) -> bool:
+    """Whether a name is one of those that volumes without a name get."""
+    return len(name) == RANDOM_DIGITS and not set(name) - set("0123456789abcdef")
 
 
 def _settle(fd: int, uid: int, gid: int) -> None:
@@ -223,12 +240,12 @@ def _empty(folder: str) -> None:
 def remove(
     name: str,
     users: Callable[[str], list[str]],
-    clear: Callable[[str], None] | None = None,
+    wipe: Callable[[str], None] | None = None,
 ) -> None:
     """Remove a volume that nothing uses; raises ViscumError.
 
     `users` returns the machines that use a volume, and is asked while nobody else can begin to.
-    `clear` empties a folder whose files this user may not remove.
+    `wipe` removes a folder, also where files in it belong to ids that this user may not touch.
     """
     home = find(name).folder.removesuffix("/data")
     try:
@@ -249,22 +266,12 @@ def remove(
             os.rename(home, gone)
         except FileNotFoundError:
             raise ViscumError(f"there is no volume {name!r}", hint="viscum volume ls") from None
-        _finish(gone, clear)
+        (wipe or _empty)(gone)
     finally:
         os.close(fd)
 
 
-def _finish(gone: str, clear: Callable[[str], None] | None) -> None:
-    try:
-        _empty(gone)
-    except PermissionError:
-        if clear is None:
-            raise
-        clear(gone)
-        _empty(gone)
-
-
-def sweep(clear: Callable[[str], None] | None = None) -> None:
+def sweep(wipe: Callable[[str], None] | None = None) -> None:
     """Remove what commands that were killed left half made or half removed."""
     try:
         left = [name for name in os.listdir(_base()) if name.startswith((NEW, GONE))]
@@ -279,8 +286,24 @@ def sweep(clear: Callable[[str], None] | None = None) -> None:
         try:
             if name.startswith(NEW) and time.time() - os.fstat(fd).st_ctime < PATIENCE_SECONDS:
                 continue  # just made, and not locked yet
-            _finish(folder, clear)
+            (wipe or _empty)(folder)
         except OSError:
             continue
         finally:
             os.close(fd)
+
+
+def remove_anonymous(
+    mounts: Iterable[Mount],
+    users: Callable[[str], list[str]],
+    wipe: Callable[[str], None] | None = None,
+) -> None:
+    """Remove the volumes without a name among `mounts`, which were a machine's, if nobody else
+    has them.
+    """
+    for name in {mount.volume for mount in mounts if _is_random(mount.volume)}:
+        try:
+            if find(name).anonymous:
+                remove(name, users, wipe)
+        except ViscumError:
+            continue  # somebody has it, or removed it

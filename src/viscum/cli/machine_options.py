@@ -58,6 +58,8 @@ def _env_file(path: str) -> dict[str, str]:
 
 def _volume(text: str) -> Mount:
     parts = text.split(":")
+    if parts[0][:1] == "/" and len(parts) == 1:
+        parts.insert(0, os.urandom(32).hex())  # a volume without a name of its own
     if len(parts) not in (2, 3) or not parts[0] or not parts[1]:
         raise SpecError(f"--volume {text!r} is not SOURCE:TARGET[:ro]")
     flags = set(parts[2].split(",")) if len(parts) == 3 else set()

@@ -200,10 +200,29 @@ def main(parsed: Parsed) -> int:
     share = shared(options)
     options.update(dict.fromkeys(share, SHARED))
     spec = make_spec(command, options, **fixed)
-    if any(mount.volume for mount in spec.mounts):
-        from .. import volumes
+    if not any(mount.volume for mount in spec.mounts):
+        return _foreground(parsed, spec, share, labels, timeout)
+    from .. import volumes
+    from ..wiping import wipe
+    from .volumes.rows import users
 
-        volumes.prepare(spec.mounts, spec.identity[:2])  # held until this process ends
+    held = volumes.prepare(spec.mounts, spec.identity[:2])
+    try:
+        return _foreground(parsed, spec, share, labels, timeout)
+    finally:
+        for fd in held:
+            os.close(fd)
+        volumes.remove_anonymous(spec.mounts, users, wipe)
+
+
+def _foreground(
+    parsed: Parsed,
+    spec: Spec,
+    share: dict[str, str],
+    labels: tuple[tuple[str, str], ...],
+    timeout: float | None,
+) -> int:
+    """Run a machine to its end and return its exit code."""
     host = launching.this_host()
     compiled = launching.compile_machine(spec, host)
     for lost in compiled.lost:

@@ -29,7 +29,7 @@ class Kind(Frozen):
 def kind_of_value(option: Option) -> Kind:
     """Return what the value of an option may be."""
     value = option.value
-    if value.startswith("SOURCE:TARGET"):
+    if value.startswith("[SOURCE:]TARGET"):
         return Kind(files=True, names="volumes")
     if value.startswith("MACHINE"):
         return Kind(names="machines")

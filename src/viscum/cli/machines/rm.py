@@ -10,9 +10,17 @@ from ..several import each
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ...spec import Mount
     from ..parser import Parsed
 
 __all__ = ["main"]
+
+
+def _mounts(machine: DetachedMachine) -> tuple[Mount, ...]:
+    try:
+        return machine.config.spec.mounts
+    except MachineError:
+        return ()  # damaged: what it had is not known
 
 
 def main(parsed: Parsed) -> int:
@@ -34,7 +42,14 @@ def main(parsed: Parsed) -> int:
                 raise
             print(f"viscum: {error.message}", file=sys.stderr)
             return
+        mounts = _mounts(machine) if parsed.on("volumes") else ()
         machine.remove(force=force)
+        if mounts:
+            from ... import volumes
+            from ...wiping import wipe
+            from ..volumes.rows import users
+
+            volumes.remove_anonymous(mounts, users, wipe)
         print(word)
 
     return each(words, remove)

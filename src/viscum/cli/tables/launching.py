@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..parser import HELP, Command, Option
 
-__all__ = ["COMMANDS", "DETACH_KEYS", "LIVING", "MACHINE", "SDNOTIFY"]
+__all__ = ["COMMANDS", "DETACH_KEYS", "LIVING", "MACHINE", "SDNOTIFY", "VOLUMES_FROM"]
 
 MACHINE = (
     Option("-i --interactive", "", "keep stdin open"),
@@ -13,9 +13,8 @@ MACHINE = (
     Option("--name", "NAME", "name of the machine"),
     Option("-e --env", "NAME[=VALUE]", "set a variable, or pass the caller's", repeats=True),
     Option("--env-file", "FILE", "read variables from a file, one a line", repeats=True),
-    Option("-v --volume", "SOURCE:TARGET[:ro]", "a folder of the host, or a volume", repeats=True),
+    Option("-v --volume", "[SOURCE:]TARGET[:ro]", "a host folder, or a volume", repeats=True),
     Option("--mount", "KEY=VALUE,…", "type=bind|volume|tmpfs, source, target…", repeats=True),
-    Option("--volumes-from", "MACHINE[:ro]", "what another machine has mounted", repeats=True),
     Option("--tmpfs", "TARGET[:size=…,mode=…]", "mount a tmpfs", repeats=True),
     Option("-w --workdir", "FOLDER", "working folder in the machine"),
     Option("-u --user", "USER[:GROUP]", "user and group, by name or number"),
@@ -68,6 +67,9 @@ LIVING = (
     Option("--on-monitor-loss", "keep|end", "what becomes of it where its monitor is killed"),
     Option("--cidfile", "FILE", "write its id to a new file"),
 )
+VOLUMES_FROM = Option(
+    "--volumes-from", "MACHINE[:ro]", "what another machine has mounted", repeats=True
+)
 SDNOTIFY = Option("--sdnotify", "machine|monitor|ignore", "who tells systemd that it is ready")
 """Options that only machines that live on can have."""
 
@@ -79,7 +81,13 @@ COMMANDS = (
         "run",
         "[OPTIONS] [--] COMMAND [ARGUMENT…]",
         "run a command in a machine of its own",
-        (Option("-d --detach", "", "leave it running, print its id"), SDNOTIFY, *LIVING, *MACHINE),
+        (
+            Option("-d --detach", "", "leave it running, print its id"),
+            SDNOTIFY,
+            VOLUMES_FROM,
+            *LIVING,
+            *MACHINE,
+        ),
         passes=True,
     ),
     Command(
@@ -87,7 +95,7 @@ COMMANDS = (
         "machines.create",
         "[OPTIONS] [--] COMMAND [ARGUMENT…]",
         "write down a machine, to be started",
-        (*LIVING, *MACHINE),
+        (VOLUMES_FROM, *LIVING, *MACHINE),
         passes=True,
     ),
     Command(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ... import volumes
 from ...errors import SpecError
+from ...wiping import wipe
 from ..filters import parse_labels
-from . import rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def main(parsed: Parsed) -> int:
         )
     labels = parse_labels(parsed.texts("label"))
     name = parsed.words[0] if parsed.words else _random_name()
-    volumes.sweep(rows.clear)
+    volumes.sweep(wipe)
     print(volumes.create(name, labels).name)
     return 0
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ... import volumes
 from ...errors import SpecError, ViscumError
+from ...wiping import wipe
 from ..several import confirm
-from .rows import clear, filtered, users
+from .rows import filtered, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ def main(parsed: Parsed) -> int:
         return 1
     for name in unused:
         try:
-            volumes.remove(name, users, clear)
+            volumes.remove(name, users, wipe)
         except ViscumError:
             continue  # a machine has begun to use it, or somebody else removed it
         print(name)
-    volumes.sweep(clear)
+    volumes.sweep(wipe)
     return 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ... import volumes
 from ...errors import SpecError
+from ...wiping import wipe
 from ..several import each
-from .rows import clear, users
+from .rows import users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ def main(parsed: Parsed) -> int:
         volumes.check_volume_name(name)
         if parsed.on("force") and name not in volumes.names():
             return
-        volumes.remove(name, users, clear)
+        volumes.remove(name, users, wipe)
         print(name)
 
     code = each(parsed.words, remove)
-    volumes.sweep(clear)
+    volumes.sweep(wipe)
     return code

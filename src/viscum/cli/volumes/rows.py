@@ -1,4 +1,4 @@
-"""Volumes as rows of a listing, who uses them, and emptying what this user may not."""
+"""Volumes as rows of a listing, and who uses them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["clear", "complete", "filtered", "row", "users"]
+__all__ = ["complete", "filtered", "row", "users"]
 
 
 def row(volume: volumes.Volume) -> dict[str, object]:
@@ -27,6 +27,7 @@ def row(volume: volumes.Volume) -> dict[str, object]:
         "CreatedAt": created,
         "Created": ago(volume.created, time.time()),
         "Labels": dict(volume.labels),
+        "Anonymous": volume.anonymous,
         "Options": {},
     }
 
@@ -50,6 +51,7 @@ def _dangling(row: dict[str, object], value: str) -> bool:
 def filtered(words: Sequence[str]) -> list[dict[str, object]]:
     """Return the rows of the volumes that `--filter` words want; raises SpecError."""
     tests = {
+        "anonymous": lambda row, value: row["Anonymous"] == (value in ("true", "1")),
         "name": lambda row, value: value in str(row["Name"]),
         "label": _labels,
         "label!": lambda row, value: not _labels(row, value),
@@ -80,12 +82,3 @@ def users(name: str) -> list[str]:
         if any(mount.volume == name for mount in mounts):
             found.append(record.name)
     return found
-
-
-def clear(folder: str) -> None:
-    """Empty a folder with files of other ids: as root of a machine, who owns them."""
-    from ...running import run
-    from ...spec import Mount
-
-    command = ["find", "/mnt", "-mindepth", "2", "-delete"]
-    run(command, mounts=[Mount(folder, "/mnt")], capture=False)
