@@ -44,6 +44,7 @@ def place(folder: pathlib.Path) -> Iterator[dict[str, str]]:
     env = {**own, "PATH": path, "HOME": str(folder), "TERM": "dumb", "LANG": "C.UTF-8"}
     for name in ("alpha", "beta"):
         assert call("volume", "create", name, env=env).returncode == 0
+    assert call("create", "--name", "machine-one", "--", "true", env=env).returncode == 0
     yield {**env, "PWD": str(folder)}
 
 
@@ -90,6 +91,11 @@ UNIQUE = {
     "run --rootfs some": "run --rootfs some-file",
     "run -v al": "run -v alpha",
     "volume ls --no": "volume ls --no-trunc",
+    "start mac": "start machine-one",
+    "exec mac": "exec machine-one",
+    "top mac": "top machine-one",
+    "rm -f mac": "rm -f machine-one",
+    "cp mac": "cp machine-one:",
     "run --rm -i --ipc pr": "run --rm -i --ipc private",
     "completion fi": "completion fish",
     "doctor --format js": "doctor --format json",
@@ -143,6 +149,8 @@ def test_bash_offers_all_of_a_kind(place: dict[str, str]) -> None:
     # What stands behind the machine's command is no option of ours.
     assert offered(place, "run -- ls --net") == []
     assert offered(place, "run ls some") == ["some-file"]
+    assert offered(place, "exec machine-one some") == ["some-file"]
+    assert offered(place, "cp some") == ["some-file"]
     assert offered(place, "frobnicate ") == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pathlib
 import subprocess
@@ -12,13 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import callers
 import living
 from needs import needs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import callers
 
 pytestmark = needs("userns")
 
@@ -387,3 +387,26 @@ def test_machine_that_ends_meanwhile_is_one_clear_error(machine: living.Place) -
     text = done.stderr.decode()
     assert "Traceback" not in text
     assert done.returncode in (0, 125), text
+
+
+def test_machine_of_another_pid_namespace_is_left_alone(machine: living.Place) -> None:
+    """Its layer is in use, by processes that cannot be seen from here."""
+    (path,) = (machine.data / "machines").glob("*/status.json")
+    text = path.read_text()
+    changed = json.loads(text) | {"pidns": 1}
+    path.write_text(json.dumps(changed))
+    try:
+        assert "runs in another pid namespace" in machine("cp", "m:/etc/passwd", "x", code=125)
+        assert "runs in another pid namespace" in machine("export", "m", code=125)
+    finally:
+        path.write_text(text)
+
+
+@needs("root", "freezer")
+def test_paused_machine_can_be_copied_from(folder: pathlib.Path) -> None:
+    for place in living.places(callers.make_caller("root"), folder):
+        place("run", "-d", "--name", "m", "--", "sleep", "600")
+        place("pause", "m")
+        place("cp", "m:/etc/hostname", "name")
+        assert (folder / "name").read_text() == "viscum\n"
+        place("unpause", "m")

@@ -21,10 +21,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Worker", "main", "start_time"]
+__all__ = ["CLOSED", "Worker", "main", "start_time"]
 
 PIDFD, REPORT = 3, 4
 MAX_REPORT = 1 << 20
+CLOSED = "the stream was closed"
 BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from viscum.inside import main; main()"
 
 
@@ -140,18 +141,25 @@ def main() -> None:
         task = json.loads(sys.argv[2])
         act = _prepare(task)
         told = act()
-    except ViscumError as error:
-        told = {"error": error.message, "hint": error.hint}
-    except BrokenPipeError:
-        told = {"error": "the stream was closed", "hint": ""}
-    except ProcessLookupError:
-        told = {"error": "the machine has ended", "hint": ""}
-    except OSError as error:
-        name = f"{error.filename!r}: " if error.filename else ""
-        told = {"error": f"{name}{(error.strerror or '').lower()}", "hint": ""}
+    except Exception as error:  # a traceback would show lines of the machine's files
+        told = _failure(error)
     with open(REPORT, "wb") as file:
         file.write(json.dumps(told).encode())
     os._exit(0)
+
+
+def _failure(error: Exception) -> dict[str, object]:
+    """Return what is reported of an error."""
+    if isinstance(error, ViscumError):
+        return {"error": error.message, "hint": error.hint}
+    if isinstance(error, BrokenPipeError):
+        return {"error": CLOSED, "hint": ""}
+    if isinstance(error, ProcessLookupError):
+        return {"error": "the machine has ended", "hint": ""}
+    if isinstance(error, OSError):
+        name = f"{error.filename!r}: " if error.filename else ""
+        return {"error": f"{name}{(error.strerror or '').lower()}", "hint": ""}
+    return {"error": f"{type(error).__name__}: {error}", "hint": "report it"}
 
 
 def _prepare(task: dict[str, object]):  # type: ignore[no-untyped-def]  # noqa: ANN202

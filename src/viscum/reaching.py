@@ -57,15 +57,21 @@ class Files:
         lock.__enter__()
         self.lock = lock
         try:
-            status = self.machine.status
-            if status.state in RUNNING:  # it was started while we waited
-                self._running(status)
-            else:
-                self._start()
+            self._alone()
         except BaseException:
             self.__exit__(None, None, None)
             raise
         return self
+
+    def _alone(self) -> None:
+        """Start the machine without its command, where it still does not run."""
+        status = self.machine.status
+        if status.state in RUNNING:  # it was started while we waited
+            self._running(status)
+        elif status.state in ("created", "exited"):
+            self._start()
+        else:  # two machines must never share one layer
+            raise MachineError(f"machine {self.machine.name!r}: {status.error}")
 
     def _running(self, status: Status) -> Self:
         if not status.pid:

@@ -95,6 +95,8 @@ _viscum() {
     elif [[ $current == -* ]] && [[ $given == 0 || $passes != *" ${command// /_} "* ]]; then
         read -ra offered <<<"$(_viscum_options "$command")"
         _viscum_offer "$current" "${offered[@]}"
+    elif [[ $given == 1 && $passes == *" ${command// /_} "* ]]; then
+        _viscum_offer "$current" files
     else
         read -ra offered <<<"$(_viscum_words "$command")"
         _viscum_offer "$current" "${offered[@]}"

@@ -71,6 +71,8 @@ def _option(option: Option) -> list[str]:
 def _function(command: Command) -> str:
     specs = [word for option in command.options for word in _option(option)]
     if command.passes:
+        first = kind_of_words(command)
+        specs += [_quote(f"1:word:{_action(first)}")] if first.names else []
         specs += ["'*::command:_normal'"]
     else:
         specs.append(_quote(f"*:word:{_action(kind_of_words(command))}"))

@@ -6,7 +6,7 @@ import os
 import sys
 
 from ... import native
-from ...inside import Worker
+from ...inside import CLOSED, Worker
 from ..listing import printable
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ def _finish(worker: Worker, failed: BaseException | None) -> dict[str, object]:
     try:
         told = worker.finish()
     except BaseException as error:
-        if failed is None or "stream was closed" not in str(error):
+        if failed is None or str(error) != CLOSED:
             raise
         told = {}
     if failed is not None:
