@@ -29,14 +29,16 @@ _viscum_words() {
     esac
 }
 _viscum_offer() {
-    local current=$1 word name
+    local current=$1 word name count
     local -a found=()
     shift
     for word in "$@"; do
         case $word in
         files)
-            compopt -o filenames 2>/dev/null
+            count=${#found[@]}
             mapfile -t -O ${#found[@]} found < <(compgen -f -- "$current")
+            # Readline would quote what is no file, too.
+            ((${#found[@]} > count)) && compopt -o filenames 2>/dev/null
             ;;
         names:*)
             mapfile -t -O ${#found[@]} found < <(viscum __names "${word#names:}" 2>/dev/null)
