@@ -65,8 +65,9 @@ def open_source(root: int, path: str, resolve: int, *, follow: bool) -> Source:
 class _Out:
     """Collects small pieces of a stream; large ones go from file to pipe without a copy."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, tell: Callable[[int], None]) -> None:
         self.fd = fd
+        self.tell = tell
         self.buffer = bytearray()
         self.size = 0
 
@@ -80,6 +81,7 @@ class _Out:
     def flush(self) -> None:
         """Write what was collected."""
         view = memoryview(bytes(self.buffer))
+        self.tell(len(view))
         self.buffer.clear()
         while view:
             view = view[os.write(self.fd, view) :]
@@ -115,6 +117,7 @@ class _Out:
             self.write(data)
             return len(data)
         self.size += sent
+        self.tell(sent)
         return sent
 
     def pad(self, unit: int) -> None:
@@ -126,7 +129,8 @@ class _Out:
 class Packer:
     """Writes entries to the descriptor of a stream; ids are those that this process sees.
 
-    `skip` are paths below the source: files that are left out, folders whose content is.
+    `skip` are paths below the source: files that are left out, folders whose content is. `tell`
+    is called with every number of bytes that were written.
     """
 
     def __init__(
@@ -135,8 +139,9 @@ class Packer:
         *,
         skip: Collection[str] = (),
         warn: Callable[[str], None] | None = None,
+        tell: Callable[[int], None] | None = None,
     ) -> None:
-        self.out = _Out(stream)
+        self.out = _Out(stream, tell or (lambda _count: None))
         self.skip = frozenset(skip)
         self.warn = warn or (lambda _text: None)
         self.seen: dict[tuple[int, int], str] = {}

@@ -11,6 +11,7 @@ from ...packing import Packer, open_source
 from ...reaching import Files
 from ...unpacking import Unpacker, find_target, unpack
 from ..machines.finding import find
+from ..progress import Counted, Progress
 from .streams import copy_stream, receive, send, warn
 
 TYPE_CHECKING = False
@@ -70,7 +71,7 @@ def _absolute(path: str) -> str:
     return path if path.startswith("/") else f"{os.getcwd()}/{path}"
 
 
-def _out(files: Files, source: Place, target: Place, parsed: Parsed) -> None:
+def _out(files: Files, source: Place, target: Place, parsed: Parsed, progress: Progress) -> None:
     task: dict[str, object] = {
         "do": "pack_tree",
         "path": source.inner,
@@ -81,7 +82,7 @@ def _out(files: Files, source: Place, target: Place, parsed: Parsed) -> None:
     if target.is_stream:
         if os.isatty(1):
             raise SpecError("a tar stream is nothing for a terminal", hint="redirect it to a file")
-        receive(files, task, lambda fd: copy_stream(fd, 1))
+        receive(files, task, lambda fd: copy_stream(fd, 1, progress))
         return
     ids = None if parsed.on("archive") and os.geteuid() == 0 else (-1, -1)
 
@@ -94,12 +95,13 @@ def _out(files: Files, source: Place, target: Place, parsed: Parsed) -> None:
 
     def use(fd: int) -> None:
         with open(fd, "rb", closefd=False) as stream:
-            unpack(stream, begin, packed=False)
+            counted = Counted(stream, progress)
+            unpack(counted, begin, packed=False)  # type: ignore[arg-type]  # it only reads
 
     receive(files, task, use)
 
 
-def _in(files: Files, source: Place, target: Place, parsed: Parsed) -> None:
+def _in(files: Files, source: Place, target: Place, parsed: Parsed, progress: Progress) -> None:
     task: dict[str, object] = {
         "do": "unpack_tree",
         "path": target.inner,
@@ -109,13 +111,13 @@ def _in(files: Files, source: Place, target: Place, parsed: Parsed) -> None:
         "whole": source.is_stream,
     }
     if source.is_stream:
-        send(files, task, lambda fd: copy_stream(0, fd))
+        send(files, task, lambda fd: copy_stream(0, fd, progress))
         return
     links = parsed.on("follow_link")
     packed = open_source(_root(), _absolute(source.path), ORDINARY, follow=links)
 
     def make(fd: int) -> None:
-        packer = Packer(fd, warn=warn)
+        packer = Packer(fd, warn=warn, tell=progress.add)
         packer.add(packed, TOP)
         packer.close()
 
@@ -132,7 +134,7 @@ def main(parsed: Parsed) -> int:
         raise SpecError("one of both, and one only, is in a machine", hint=hint)
     if source.is_stream and os.isatty(0):
         raise SpecError("a tar stream is nothing to type", hint="redirect one to stdin")
-    with Files(find(source.name or target.name)) as files:
-        (_out if source.name else _in)(files, source, target, parsed)
+    with Files(find(source.name or target.name)) as files, Progress("copied") as progress:
+        (_out if source.name else _in)(files, source, target, parsed, progress)
     sys.stdout.flush()
     return 0

@@ -7,6 +7,7 @@ import os
 from ...errors import SpecError, ViscumError
 from ...reaching import Files
 from ..machines.finding import one_machine
+from ..progress import Progress
 from .streams import copy_stream, receive
 
 TYPE_CHECKING = False
@@ -35,22 +36,22 @@ def main(parsed: Parsed) -> int:
         "follow": False,
         "skip": left_out(machine.config.spec),
     }
-    with Files(machine) as files:
+    with Files(machine) as files, Progress("exported") as progress:
         if path is None:
-            receive(files, task, lambda fd: copy_stream(fd, 1))
+            receive(files, task, lambda fd: copy_stream(fd, 1, progress))
         else:
-            _to_file(files, task, path)
+            _to_file(files, task, path, progress)
     return 0
 
 
-def _to_file(files: Files, task: dict[str, object], path: str) -> None:
+def _to_file(files: Files, task: dict[str, object], path: str, progress: Progress) -> None:
     """Write the stream to a file, which appears once it is whole."""
     temporary = f"{path}.{os.getpid()}"
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         out = os.open(temporary, flags, 0o600)
         try:
-            receive(files, task, lambda fd: copy_stream(fd, out))
+            receive(files, task, lambda fd: copy_stream(fd, out, progress))
             os.rename(temporary, path)
         except BaseException:
             os.unlink(temporary)

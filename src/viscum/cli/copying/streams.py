@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...reaching import Files
+    from ..progress import Progress
 
 __all__ = ["copy_stream", "receive", "send", "warn"]
 
@@ -21,12 +22,13 @@ __all__ = ["copy_stream", "receive", "send", "warn"]
 CHUNK = 1 << 18
 
 
-def copy_stream(source: int, target: int) -> None:
+def copy_stream(source: int, target: int, progress: Progress) -> None:
     """Copy from one descriptor to another up to the end."""
     while data := os.read(source, CHUNK):
         view = memoryview(data)
         while view:
             view = view[os.write(target, view) :]
+        progress.add(len(data))
 
 
 def warn(text: object) -> None:
