@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import callers
+import viscum
 from needs import needs
 from places import Place
 from viscum import volumes
@@ -72,6 +73,20 @@ def test_volume_belongs_to_nobody_else_of_the_host(data: pathlib.Path) -> None:
     volumes.create("data")
     assert (data / "volumes").stat().st_mode & 0o77 == 0
     assert (data / "volumes" / "data").stat().st_mode & 0o77 == 0
+
+
+@needs("userns")
+def test_python_machines_have_volumes_and_hold_them(data: pathlib.Path) -> None:
+    mount = viscum.Mount("", "/data", volume="notes")
+    viscum.run(["touch", "/data/x"], mounts=[mount])
+    with viscum.Machine(mounts=[mount]) as machine:
+        assert machine.run(["ls", "/data"]).text == "x\n"
+        with pytest.raises(ViscumError, match="in use"):
+            volumes.remove("notes", lambda name: [])
+    volumes.remove("notes", lambda name: [])
+    with pytest.raises(SpecError, match="is not usable"):
+        viscum.run(["true"], mounts=[viscum.Mount("", "/data", volume="a/b")])
+    assert volumes.names() == []
 
 
 @needs("root")

@@ -59,6 +59,7 @@ class Machine:
         self._core: native.CoreMachine | None = None
         self._made: launching.Ready | None = None
         self._closed = False
+        self._held: list[int] = []
         self._owner = os.getpid()
         self._commands: set[native.CoreMachine] = set()
         self.id = ""
@@ -86,6 +87,7 @@ class Machine:
         with self._lock:
             if self._core is not None or self._closed:
                 raise MachineError("the machine was started before", hint="make a new Machine")
+            self._hold()
             made = launching.ready(self.spec)
             streams = Streams(*self._stdio, made.compiled.owner)
             self.id = launching.new_id()
@@ -102,15 +104,28 @@ class Machine:
             self.stderr = open_end(streams.ours_err, "rb")
         return self
 
+    def _hold(self) -> None:
+        """Make the machine's volumes ready, and keep them from being removed until it is closed."""
+        if any(mount.volume for mount in self.spec.mounts):
+            from . import volumes
+
+            self._held += volumes.prepare(self.spec.mounts, self.spec.identity[:2])
+
+    def _let_go(self) -> None:
+        while self._held:
+            os.close(self._held.pop())
+
     def close(self) -> None:
         """Kill everything in the machine and give back what it took from the host; idempotent."""
         with self._lock:
             core, closed, self._closed = self._core, self._closed, True
             if core is None or closed:
+                self._let_go()
                 return
             if os.getpid() == self._owner:
                 self._end(core)
             core.release(self._kill_slot())
+            self._let_go()
             for stream in (self.stdin, self.stdout, self.stderr):
                 close_quietly(stream)
 
@@ -147,7 +162,7 @@ class Machine:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_core", None) is not None:
+        if getattr(self, "_core", None) is not None or getattr(self, "_held", None):
             self.close()
 
     def _running(self) -> native.CoreMachine:

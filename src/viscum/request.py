@@ -89,6 +89,15 @@ def _path(value: object) -> str | None:
     return None if value is None else os.path.abspath(os.fspath(value))  # type: ignore[call-overload]
 
 
+def _mount(mount: Mount) -> Mount:
+    """Fill in where a volume is."""
+    if not mount.volume or mount.source:
+        return mount
+    from .volumes import path_of
+
+    return mount.replace(source=path_of(mount.volume))
+
+
 def _device(device: Device | str) -> Device:
     if isinstance(device, Device):
         return device
@@ -122,8 +131,9 @@ def make_spec(command: Sequence[str], options: Mapping[str, object], **fixed: ob
     for name in ("env", "sysctls", "hosts"):
         pairs = dict(options.get(name) or {})  # type: ignore[call-overload]
         fields[name] = tuple((str(key), str(value)) for key, value in pairs.items())
-    for name in ("mounts", "rlimits", "cap_add", "cap_drop", "dns"):
+    for name in ("rlimits", "cap_add", "cap_drop", "dns"):
         fields[name] = tuple(options.get(name, ()))  # type: ignore[arg-type]
+    fields["mounts"] = tuple(_mount(mount) for mount in options.get("mounts", ()))  # type: ignore[attr-defined]
     fields["devices"] = tuple(_device(device) for device in options.get("devices", ()))  # type: ignore[attr-defined]
     who = look_up_user(rootfs, fields["user"], fields["groups"])  # type: ignore[arg-type]
     fields["identity"] = (who.uid, who.gid, who.groups)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from . import launching, native
 from .errors import SpecError
 from .request import make_spec
@@ -34,6 +36,17 @@ def _prepared(command: Sequence[str], options: Options) -> launching.Ready:
     return known
 
 
+def _hold(command: Sequence[str], options: Options) -> Sequence[int]:
+    """Make the volumes among the mounts ready, and keep them from being removed."""
+    options["mounts"] = mounts = tuple(options["mounts"])
+    if not any(mount.volume for mount in mounts):
+        return ()
+    from . import volumes
+
+    spec = make_spec(command, options)
+    return volumes.prepare(spec.mounts, spec.identity[:2])
+
+
 def run(
     command: Sequence[str],
     *,
@@ -52,20 +65,25 @@ def run(
     timeout_ns = nanoseconds(timeout)
     if not 0 <= output_limit <= 1 << 40:
         raise SpecError(f"output limit {output_limit!r} is out of range", hint="bytes from 0 up")
-    made = _prepared(command, options)
-    compiled = made.compiled
-    stat, timed_out, stdout, stderr, truncated, files = native.run(
-        compiled.plan,
-        made.loaded,
-        launching.new_id(),
-        data=input.encode() if isinstance(input, str) else input,
-        captures=capture,
-        limit=output_limit,
-        timeout_ns=timeout_ns,
-        kill_slot=compiled.kill_slot,
-        files=compiled.files,
-        owner=compiled.owner,
-    )
+    held = _hold(command, options) if "mounts" in options else ()
+    try:
+        made = _prepared(command, options)
+        compiled = made.compiled
+        stat, timed_out, stdout, stderr, truncated, files = native.run(
+            compiled.plan,
+            made.loaded,
+            launching.new_id(),
+            data=input.encode() if isinstance(input, str) else input,
+            captures=capture,
+            limit=output_limit,
+            timeout_ns=timeout_ns,
+            kill_slot=compiled.kill_slot,
+            files=compiled.files,
+            owner=compiled.owner,
+        )
+    finally:
+        for fd in held:
+            os.close(fd)
     verdict = verdict_of(stat, timed_out=timed_out, out_of_memory=oom_kills(files) > 0)
     usage = usage_from(stat, files)
     lost = compiled.lost

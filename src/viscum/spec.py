@@ -90,7 +90,7 @@ class Mount(Frozen):
 
     `source` and `target` are absolute paths; without `target` the machine sees it where the host
     does. `kind` is "bind" or "tmpfs"; `size` (bytes) and `mode` are of a tmpfs. `volume` is the
-    name of the volume that `source` belongs to, where there is one.
+    name of a volume, made where it is missing; `source` is then left empty.
     """
 
     source: str
