@@ -11,6 +11,7 @@ import fcntl
 import os
 import time
 
+from .compact_json import dumps, loads
 from .errors import SpecError, ViscumError
 from .frozen import Frozen
 from .places import data_folder, make_folder
@@ -40,6 +41,7 @@ VERSION = 1
 NEW, GONE = ".new-", ".gone-"
 PATIENCE_SECONDS = 10
 RANDOM_DIGITS = 64
+MAX_RECORD = 1 << 20
 
 
 class Volume(Frozen):
@@ -88,16 +90,14 @@ def names() -> list[str]:
 
 def _load(name: str) -> Volume:
     """Read a volume; a record that is damaged is as good as none."""
-    import json
-
     home = os.path.join(_base(), name)
     created, labels, anonymous = os.stat(home).st_mtime, {}, False
     try:
-        with open(home + "/volume.json", encoding="utf-8") as file:
-            record = json.load(file)
+        with open(home + "/volume.json", "rb") as file:
+            record = loads(file.read(MAX_RECORD))
         created, anonymous = float(record["created"]), record.get("anonymous") is True
         labels = {str(key): str(value) for key, value in record["labels"].items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         pass
     return Volume(name, home + "/data", created, labels, anonymous)
 
@@ -114,8 +114,6 @@ def create(
     name: str, labels: Mapping[str, str] | None = None, *, anonymous: bool = False
 ) -> Volume:
     """Make a volume; raises ViscumError where one has that name already."""
-    import json
-
     name = check_volume_name(name)
     target = os.path.join(_make_base(), name)
     folder = os.path.join(_base(), f"{NEW}{os.getpid():x}-{time.monotonic_ns():x}")
@@ -133,7 +131,7 @@ def create(
         try:
             os.mkdir(folder + "/data", 0o755)
             os.chmod(folder + "/data", 0o755)  # noqa: S103 - whatever the umask; nobody else reaches it
-            for file, text in (("volume.json", json.dumps(record)), ("fresh", "")):
+            for file, text in (("volume.json", dumps(record)), ("fresh", "")):
                 with open(f"{folder}/{file}", "x", encoding="utf-8") as stream:
                     stream.write(text)
             os.rename(folder, target)
