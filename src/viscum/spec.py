@@ -15,6 +15,7 @@ __all__ = [
     "MAX_NAME",
     "NAME_CHARACTERS",
     "Device",
+    "IoLimit",
     "Limits",
     "Mount",
     "Rlimit",
@@ -125,12 +126,43 @@ class Rlimit(Frozen):
     hard: int
 
 
+class IoLimit(Frozen):
+    """Bounds of a machine's I/O on one device; None is no bound.
+
+    `device` is a block device by number (`254:0`), or an absolute path, which stands for the
+    device that what lies there is stored on. `rbps`, `wbps`: bytes a second read and written.
+    `riops`, `wiops`: operations a second. `weight`: 1 to 10000, 100 by default. `latency_us`:
+    the latency in microseconds that the machine is owed (version 2 only).
+    """
+
+    device: str
+    rbps: int | None = None
+    wbps: int | None = None
+    riops: int | None = None
+    wiops: int | None = None
+    weight: int | None = None
+    latency_us: int | None = None
+
+
 class Limits(Frozen):
     """What a machine may use; None is no limit.
 
-    `memory`: bytes. `memory_swap`: bytes of memory and swap together, -1 for no limit on swap.
-    `cpus`: CPUs' worth of time. `cpu_shares`: relative weight, 2 to 262144, 1024 by default.
-    `cpuset_cpus`: a list as `0-2,4`. `pids`: number of tasks.
+    CPU. `cpus`: CPUs' worth of time; or `cpu_quota` microseconds (-1 for no limit) in each period
+    of `cpu_period` microseconds, 100000 by default. `cpu_burst`: microseconds of unused quota that
+    may be saved for later. `cpu_shares`: relative weight, 2 to 262144, 1024 by default; or
+    `cpu_weight`, 1 to 10000, 100 by default. `cpu_idle`: runs only when nothing else wants to.
+    `cpuset_cpus`, `cpuset_mems`: CPUs and memory nodes as `0-2,4`.
+
+    Memory, in bytes. `memory`: the limit. `memory_swap`: of memory and swap together, -1 for no
+    limit on swap. `memory_high`: reclaimed and slowed above it. `memory_low`, `memory_min`: not
+    reclaimed below it as long as others have something, or ever. `memory_reservation`: what
+    `memory_low` is on version 2, and the soft limit on version 1. `memory_zswap`: compressed swap.
+    `memory_swappiness`: 0 to 100, version 1 only. `oom_group`: processes are killed together.
+    `oom_kill_disable`: processes wait instead (version 1; else what `--oom-policy pause` does).
+
+    `pids`: number of tasks. `io`: bounds by device. `io_weight`: 1 to 10000, 100 by default.
+    `hugetlb`: pairs of a page size (`2MB`) and bytes. `rdma`: pairs of a device and its bounds
+    (`hca_handle=2 hca_object=2000`). `misc`: pairs of a resource and a number.
     """
 
     memory: int | None = None
@@ -139,6 +171,25 @@ class Limits(Frozen):
     cpu_shares: int | None = None
     cpuset_cpus: str | None = None
     pids: int | None = None
+    cpu_quota: int | None = None
+    cpu_period: int | None = None
+    cpu_burst: int | None = None
+    cpu_weight: int | None = None
+    cpu_idle: bool | None = None
+    cpuset_mems: str | None = None
+    memory_high: int | None = None
+    memory_low: int | None = None
+    memory_min: int | None = None
+    memory_reservation: int | None = None
+    memory_zswap: int | None = None
+    memory_swappiness: int | None = None
+    oom_group: bool | None = None
+    oom_kill_disable: bool | None = None
+    io: tuple[IoLimit, ...] = ()
+    io_weight: int | None = None
+    hugetlb: tuple[tuple[str, int], ...] = ()
+    rdma: tuple[tuple[str, str], ...] = ()
+    misc: tuple[tuple[str, int], ...] = ()
 
 
 class Spec(Frozen):
