@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CoreMachine",
+    "CoreMeter",
     "CorePlan",
+    "Figures",
     "enter",
     "give_away",
     "launch",
@@ -30,6 +32,8 @@ __all__ = [
 ]
 
 CoreMachine = _core.Machine
+CoreMeter = _core.Meter
+Figures = _core.Figures
 CorePlan = _core.Plan
 
 NO_FAULT = -1

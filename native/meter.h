@@ -1,0 +1,49 @@
+/* The figures of many machines, read from their groups through descriptors that stay open. */
+#ifndef VISCUM_METER_H
+#define VISCUM_METER_H
+
+#include <stdint.h>
+
+/* The files of a machine's groups; how each is read stands in meter.c. */
+#define VS_METER_FILES 14
+
+/* The figures, in this order; seconds and shares as they are, the rest counts. */
+enum vs_figure {
+    VS_CPU_SECONDS,
+    VS_USER_SECONDS,
+    VS_SYSTEM_SECONDS,
+    VS_PERIODS,
+    VS_THROTTLED_PERIODS,
+    VS_THROTTLED_SECONDS,
+    VS_MEMORY,
+    VS_PEAK,
+    VS_WORKING_SET,
+    VS_SWAP,
+    VS_REFAULTS,
+    VS_OOM_KILLS,
+    VS_PIDS,
+    VS_READ_BYTES,
+    VS_WRITTEN_BYTES,
+    VS_READS,
+    VS_WRITES,
+    VS_CPU_PRESSURE, /* some and full: average over 10 s, then seconds; the same for the others */
+    VS_MEMORY_PRESSURE = VS_CPU_PRESSURE + 4,
+    VS_IO_PRESSURE = VS_MEMORY_PRESSURE + 4,
+    VS_FIGURES = VS_IO_PRESSURE + 4,
+};
+
+struct vs_row {
+    int fds[VS_METER_FILES];
+    char *paths[VS_METER_FILES]; /* NULL where the machine has no such file */
+    double figures[VS_FIGURES];
+    int gone, read, v2; /* v2: the limits are held by the group of version 2 */
+};
+
+/* Open what can be kept open; files beyond `most` descriptors are opened at each reading. */
+void vs_row_open(struct vs_row *row, int most);
+void vs_row_close(struct vs_row *row);
+
+/* Fill in the figures of all rows, on `threads` threads. */
+void vs_meter_read(struct vs_row **rows, long count, int threads);
+
+#endif
