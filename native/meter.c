@@ -124,14 +124,14 @@ static void io_v2(const char *p, double *figures) {
             figures[entries[i].figure] += number(at + strlen(entries[i].name));
 }
 
-/* In the order of `resources.meter`; CPU time and memory in use come before the statistics. */
-#define STATISTICS 5
-static reader *const readers_v1[VS_METER_FILES] = {
-    cpu_time, cpu_v1, cpuacct,     memory,      peak,         stat_v1,         oom,
-    NULL,     pids,   io_bytes_v1, io_count_v1, cpu_pressure, memory_pressure, io_pressure};
-static reader *const readers_v2[VS_METER_FILES] = {
-    cpu_v2, NULL, NULL,  memory, peak,         stat_v2,         oom,
-    swap,   pids, io_v2, NULL,   cpu_pressure, memory_pressure, io_pressure};
+/* By the numbers that `resources.meter` has for them. A row has its files in this order, so that
+ * CPU time and memory in use are known before the statistics of memory. */
+#define STATISTICS_V1 5
+#define STATISTICS_V2 6
+static reader *const readers[VS_METER_KINDS] = {
+    cpu_v1,     cpu_v2, cpu_time, cpuacct,     memory,      stat_v1, stat_v2,      peak,
+    oom,        swap,   pids,     io_bytes_v1, io_count_v1, io_v2,   cpu_pressure, memory_pressure,
+    io_pressure};
 
 static ssize_t read_file(struct vs_row *row, int i, char *text) {
     int fd = row->fds[i] >= 0 ? row->fds[i] : open(row->paths[i], O_RDONLY | O_CLOEXEC);
@@ -149,10 +149,10 @@ static int same_memory(const struct vs_row *row, const double *before) {
            row->figures[VS_MEMORY] == before[VS_MEMORY];
 }
 
-static void keep_memory(struct vs_row *row, const double *before) {
+static void keep_memory(struct vs_row *row, const double *before, int kind) {
     row->figures[VS_WORKING_SET] = before[VS_WORKING_SET];
     row->figures[VS_REFAULTS] = before[VS_REFAULTS];
-    if (!row->v2) row->figures[VS_SWAP] = before[VS_SWAP];
+    if (kind == STATISTICS_V1) row->figures[VS_SWAP] = before[VS_SWAP];
 }
 
 static void read_row(struct vs_row *row, char *text) {
@@ -160,21 +160,19 @@ static void read_row(struct vs_row *row, char *text) {
     memcpy(before, row->figures, sizeof before);
     memset(row->figures, 0, sizeof row->figures);
     row->gone = 0;
-    for (int i = 0; i < VS_METER_FILES; i++) {
-        if (!row->paths[i]) continue;
-        if (i == STATISTICS && same_memory(row, before))
-            keep_memory(row, before);
+    for (int i = 0; i < row->count; i++) {
+        int kind = row->kinds[i], statistics = kind == STATISTICS_V1 || kind == STATISTICS_V2;
+        if (statistics && same_memory(row, before))
+            keep_memory(row, before, kind);
         else if (read_file(row, i, text) >= 0)
-            (row->v2 ? readers_v2 : readers_v1)[i](text, row->figures);
+            readers[kind](text, row->figures);
     }
     if (row->figures[VS_WORKING_SET] < 0) row->figures[VS_WORKING_SET] = 0;
     row->read = 1;
 }
 
 void vs_row_open(struct vs_row *row, int most) {
-    for (int i = 0; i < VS_METER_FILES; i++) {
-        row->fds[i] = -1;
-        if (!row->paths[i]) continue;
+    for (int i = 0; i < row->count; i++) {
         int fd = open(row->paths[i], O_RDONLY | O_CLOEXEC);
         if (fd >= most) {
             close(fd);
@@ -185,12 +183,11 @@ void vs_row_open(struct vs_row *row, int most) {
 }
 
 void vs_row_close(struct vs_row *row) {
-    for (int i = 0; i < VS_METER_FILES; i++) {
+    for (int i = 0; i < row->count; i++) {
         if (row->fds[i] >= 0) close(row->fds[i]);
         free(row->paths[i]);
-        row->fds[i] = -1;
-        row->paths[i] = NULL;
     }
+    row->count = 0;
 }
 
 /* One thread's share. */

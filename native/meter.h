@@ -4,8 +4,8 @@
 
 #include <stdint.h>
 
-/* The files of a machine's groups; how each is read stands in meter.c. */
-#define VS_METER_FILES 14
+#define VS_METER_KINDS 17
+#define VS_METER_FILES 16
 
 /* The figures, in this order; seconds and shares as they are, the rest counts. */
 enum vs_figure {
@@ -33,10 +33,12 @@ enum vs_figure {
 };
 
 struct vs_row {
-    int fds[VS_METER_FILES];
-    char *paths[VS_METER_FILES]; /* NULL where the machine has no such file */
+    int count;
+    int kinds[VS_METER_FILES]; /* how each file is read */
+    int fds[VS_METER_FILES];   /* -1: opened at each reading */
+    char *paths[VS_METER_FILES];
     double figures[VS_FIGURES];
-    int gone, read, v2; /* v2: the limits are held by the group of version 2 */
+    int gone, read;
 };
 
 /* Open what can be kept open; files beyond `most` descriptors are opened at each reading. */

@@ -88,36 +88,47 @@ static int make_room(struct meter_object *self) {
     return 0;
 }
 
-/* add(id, paths, v2, most): a row; a path is None where there is no such file. */
+static int take_file(struct vs_row *row, PyObject *file) {
+    const char *path;
+    int kind;
+    if (!PyArg_ParseTuple(file, "is", &kind, &path)) return -1;
+    if (kind < 0 || kind >= VS_METER_KINDS || row->count == VS_METER_FILES) {
+        PyErr_SetString(PyExc_ValueError, "no such kind of file, or too many");
+        return -1;
+    }
+    row->kinds[row->count] = kind;
+    row->fds[row->count] = -1;
+    row->paths[row->count] = strdup(path);
+    if (row->paths[row->count]) return row->count++;
+    PyErr_NoMemory();
+    return -1;
+}
+
+static int take_files(struct vs_row *row, PyObject *files) {
+    for (Py_ssize_t i = 0; i < PyTuple_Size(files); i++)
+        if (take_file(row, PyTuple_GetItem(files, i)) < 0) return -1;
+    return 0;
+}
+
+/* add(id, files, most): a row; files are pairs of a kind and a path. */
 static PyObject *meter_add(PyObject *object, PyObject *args) {
     struct meter_object *self = (struct meter_object *)object;
-    PyObject *id, *paths;
-    int v2, most;
-    if (!PyArg_ParseTuple(args, "UO!pi:add", &id, &PyTuple_Type, &paths, &v2, &most)) return NULL;
-    struct known *known = PyTuple_Size(paths) == VS_METER_FILES ? calloc(1, sizeof *known) : NULL;
+    PyObject *id, *files;
+    int most, full;
+    if (!PyArg_ParseTuple(args, "UO!i:add", &id, &PyTuple_Type, &files, &most)) return NULL;
+    struct known *known = calloc(1, sizeof *known);
     if (!known) return PyErr_NoMemory();
-    for (int i = 0; i < VS_METER_FILES; i++) {
-        PyObject *path = PyTuple_GetItem(paths, i);
-        const char *text = path == Py_None ? NULL : PyUnicode_AsUTF8AndSize(path, NULL);
-        known->row.fds[i] = -1;
-        if (text)
-            known->row.paths[i] = strdup(text);
-        else if (PyErr_Occurred())
-            goto failed;
-    }
-    known->row.v2 = v2;
+    if (take_files(&known->row, files) < 0) goto failed;
+    Py_INCREF(id);
     known->id = id;
     Py_BEGIN_ALLOW_THREADS pthread_mutex_lock(&self->lock);
     vs_row_open(&known->row, most);
-    Py_END_ALLOW_THREADS int full = make_room(self) < 0;
+    full = make_room(self) < 0;
     if (!full) self->rows[self->count++] = &known->row;
     pthread_mutex_unlock(&self->lock);
-    if (full) {
-        PyErr_NoMemory();
-        goto failed;
-    }
-    Py_INCREF(id);
-    Py_RETURN_NONE;
+    Py_END_ALLOW_THREADS if (!full) Py_RETURN_NONE;
+    Py_DECREF(id);
+    PyErr_NoMemory();
 failed:
     vs_row_close(&known->row);
     free(known);
@@ -198,7 +209,7 @@ PyTypeObject *vs_figures_make(void) {
 
 PyType_Spec *vs_meter_spec(void) {
     static PyMethodDef methods[] = {
-        {"add", meter_add, METH_VARARGS, PyDoc_STR("add(id, paths, v2, most)")},
+        {"add", meter_add, METH_VARARGS, PyDoc_STR("add(id, files, most)")},
         {"remove", meter_remove, METH_O, PyDoc_STR("remove(id) -> bool")},
         {"read", meter_read, METH_VARARGS, PyDoc_STR("read(threads) -> {id: Figures}")},
         {"close", meter_close, METH_NOARGS, PyDoc_STR("close()")},

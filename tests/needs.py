@@ -104,6 +104,24 @@ def _controller(name: str) -> Callable[[], str]:
     return check
 
 
+def _io() -> str:
+    cgroups = host.probe().cgroups
+    if "blkio" in dict(cgroups.v1) or "io" in cgroups.v2_controllers:
+        return ""
+    return "no blkio or io controller to make groups in"
+
+
+def _bfq() -> str:
+    """Weights of I/O by device need a scheduler that knows weights, on the disk of /usr."""
+    number = os.stat("/usr").st_dev
+    path = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/queue/scheduler"
+    try:
+        with open(path, encoding="ascii") as file:
+            return "" if "[bfq]" in file.read() else "the disk of /usr is not scheduled by bfq"
+    except OSError:
+        return "/usr is on no disk of its own"
+
+
 def _group_v1() -> str:
     return "" if host.probe().cgroups.v1 else "no cgroup v1 controller to make groups in"
 
@@ -164,6 +182,8 @@ CHECKS: dict[str, Callable[[], str]] = {
     "memory": _controller("memory"),
     "pids": _controller("pids"),
     "cpuset": _controller("cpuset"),
+    "io": _io,
+    "bfq": _bfq,
     "memory-swap": _swap_limit,
     "freezer": _freezer,
     "landlock": _landlock,

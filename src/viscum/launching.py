@@ -14,6 +14,7 @@ from .errors import HostError, LaunchError, ViscumWarning
 from .frozen import Frozen
 from .guard import capabilities
 from .guard.filter import compile_filter
+from .resources.delegation import delegate
 from .resources.limits import PREFIX
 from .sweep import sweep_groups
 
@@ -63,6 +64,7 @@ def this_host() -> Host:
         _kept.clear()  # of a parent that forked: its descriptors may be closed by now
         probed = host_module.probe()
         sweep_groups(probed.cgroups)
+        probed = probed.replace(cgroups=delegate(probed.cgroups))
         known = _host = (os.getpid(), os.geteuid(), probed)
     return known[2]
 

@@ -304,8 +304,7 @@ class Machine:
 
     def usage(self) -> Usage:
         """Return what the machine used so far, as its groups count it."""
-        self._running()
-        return usage_from((0,) * 7, self._usage_files())
+        return self.groups.usage()
 
     def resize(self, *, reclaim: float | None = None, **limits: Unpack[LimitOptions]) -> Applied:
         """Change limits, all or none; return what the kernel made of them (`rounded` values).

@@ -118,7 +118,9 @@ def make_limits(options: Mapping[str, object]) -> Limits:
         if name in given:
             given[name] = bool(given[name])
     if "io" in given:
-        given["io"] = tuple(given["io"])  # type: ignore[arg-type]
+        from .resources.devices import resolve_bounds
+
+        given["io"] = resolve_bounds(given["io"])  # type: ignore[arg-type]
     for name in ("hugetlb", "rdma", "misc"):
         if name in given:
             given[name] = _pairs(given[name], name)  # type: ignore[arg-type]

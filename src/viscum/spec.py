@@ -319,6 +319,39 @@ def _check_text(text: str) -> None:
 
 def check_limits(limits: Limits) -> None:
     """Raise SpecError where a limit makes no sense."""
+    _check_memory(limits)
+    _check_cpu(limits)
+    for name, low, high in _RANGES:
+        value = getattr(limits, name)
+        if value is not None and not low <= value <= high:
+            raise SpecError(
+                f"{name.replace('_', '-')} {value} is out of range", hint=f"{low} to {high}"
+            )
+    for name in ("cpuset_cpus", "cpuset_mems"):
+        value = getattr(limits, name)
+        if value is not None:
+            _check_set(value, name.replace("_", "-"))
+    for bound in limits.io:
+        _check_io(bound)
+    for size, _ in limits.hugetlb:
+        if not (size[:-2].isdigit() and size[-2:] in ("KB", "MB", "GB")):
+            raise SpecError(f"hugetlb page size {size!r} is unknown", hint="such as 2MB or 1GB")
+    for name, value in (*limits.rdma, *limits.misc):
+        if not name or not NAME_CHARACTERS.issuperset(name) or "\n" in str(value):
+            raise SpecError(f"the limit of {name!r} is not usable", hint="NAME=VALUE")
+
+
+_RANGES = (
+    ("cpu_shares", 2, 262144),
+    ("cpu_weight", 1, 10000),
+    ("cpu_period", 1000, 1_000_000),
+    ("io_weight", 1, 10000),
+    ("memory_swappiness", 0, 100),
+    ("pids", 1, 1 << 22),
+)
+
+
+def _check_memory(limits: Limits) -> None:
     if limits.memory is not None and not MIN_MEMORY <= limits.memory <= MAX_BYTES:
         raise SpecError(
             f"memory of {limits.memory} bytes is out of range", hint="give at least 512K"
@@ -328,23 +361,75 @@ def check_limits(limits: Limits) -> None:
         if limits.memory is None:
             raise SpecError("memory-swap needs memory", hint="it is the sum of memory and swap")
         if swap < limits.memory:
-            raise SpecError(f"memory-swap of {swap} bytes is below memory of {limits.memory}")
-    if limits.cpu_shares is not None and not 2 <= limits.cpu_shares <= 262144:
-        raise SpecError(f"cpu-shares {limits.cpu_shares} is out of range", hint="2 to 262144")
-    if limits.pids is not None and not 1 <= limits.pids <= 1 << 22:
-        raise SpecError(f"pids limit {limits.pids} is out of range", hint="1 to 4194304")
-    if limits.cpuset_cpus is not None:
-        _check_cpuset(limits.cpuset_cpus)
+            raise SpecError(
+                f"memory-swap of {swap} bytes is below memory of {limits.memory}",
+                hint="it is the sum of memory and swap",
+            )
+    bounds = [("memory", limits.memory), ("memory-high", limits.memory_high)]
+    for name in ("memory_reservation", "memory_low", "memory_min"):
+        value = getattr(limits, name)
+        for other, most in bounds:
+            if value is not None and most is not None and 0 <= most < value:
+                raise SpecError(
+                    f"{name.replace('_', '-')} of {value} bytes is above {other} of {most}",
+                    hint="what is kept for a machine must fit into what it may use",
+                )
+    if limits.memory_low is not None and limits.memory_reservation is not None:
+        raise SpecError("memory-low and memory-reservation are the same", hint="give one of them")
 
 
-def _check_cpuset(text: str) -> None:
+def _check_cpu(limits: Limits) -> None:
+    quota, period = limits.cpu_quota, limits.cpu_period
+    count = os.cpu_count() or 1
+    if limits.cpus is not None and (quota is not None or period is not None):
+        raise SpecError("cpus excludes cpu-quota and cpu-period", hint="cpus is their ratio")
+    if limits.cpus is not None and limits.cpus > count:
+        raise SpecError(
+            f"cpus {limits.cpus:g} is above what this host has", hint=f"0.01 to {count}"
+        )
+    if limits.cpu_shares is not None and limits.cpu_weight is not None:
+        raise SpecError("cpu-shares and cpu-weight are the same", hint="give one of them")
+    if quota is not None and quota != -1 and quota < 1000:
+        raise SpecError(f"cpu-quota {quota} is out of range", hint="microseconds from 1000, or -1")
+    if quota is not None and quota > count * (period or 100_000):
+        raise SpecError(
+            f"cpu-quota {quota} is above what this host has",
+            hint=f"at most {count * (period or 100_000)}: {count} CPUs in each period",
+        )
+    burst = limits.cpu_burst
+    if burst is not None and burst < 0:
+        raise SpecError(f"cpu-burst {burst} is out of range", hint="microseconds from 0")
+    if burst and quota is not None and burst > quota:
+        raise SpecError(f"cpu-burst {burst} is above cpu-quota {quota}")
+
+
+def _check_set(text: str, what: str) -> None:
     for part in text.split(","):
-        low, _, high = part.partition("-")
+        low, dash, high = part.partition("-")
         digits = low.isascii() and low.isdigit() and (high or low).isascii()
-        if not digits or not (high or low).isdigit() or int(high or low) < int(low):
-            raise SpecError(f"cpuset-cpus {text!r} is not a list of CPUs", hint="such as 0-2,4")
-        if int(high or low) >= (os.cpu_count() or 1):
-            raise SpecError(f"cpuset-cpus {text!r} names a CPU that this host does not have")
+        if (
+            (dash and not high)
+            or not digits
+            or not (high or low).isdigit()
+            or int(high or low) < int(low)
+        ):
+            raise SpecError(f"{what} {text!r} is not a list of numbers", hint="such as 0-2,4")
+        if what == "cpuset-cpus" and int(high or low) >= (os.cpu_count() or 1):
+            raise SpecError(f"{what} {text!r} names a CPU that this host does not have")
+
+
+def _check_io(bound: IoLimit) -> None:
+    major, _, minor = bound.device.partition(":")
+    if not (bound.device.isascii() and major.isdigit() and minor.isdigit()):
+        raise SpecError(
+            f"I/O device {bound.device!r} is not a device's number", hint="such as 254:0"
+        )
+    for name in ("rbps", "wbps", "riops", "wiops", "latency_us"):
+        value = getattr(bound, name)
+        if value is not None and not 0 < value <= MAX_BYTES:
+            raise SpecError(f"I/O limit {name} {value} is out of range", hint="a number above 0")
+    if bound.weight is not None and not 1 <= bound.weight <= 10000:
+        raise SpecError(f"I/O weight {bound.weight} is out of range", hint="1 to 10000")
 
 
 def _check_mount(mount: Mount) -> None:

@@ -71,6 +71,8 @@ static void mount_root(void) {
     tmpfs("var/tmp", "mode=1777");
     tmpfs("run", "mode=755");
     tmpfs("var/lib", "mode=755");
+    /* In a chroot there are no user namespaces: this has to be the root of the mount namespace. */
+    must(mount(".", "/", NULL, MS_MOVE, NULL), "move");
     must(chroot("."), "chroot");
 }
 

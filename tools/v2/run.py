@@ -1,7 +1,7 @@
 """Run the tests that are marked `v2` on a Debian kernel with nothing but cgroup v2, under QEMU.
 
-The kernel comes from Debian's package, unpacked and never installed. The guest's root is the host's,
-shared in read-only by virtiofsd, so the checkout and its environment are the ones that are here.
+The kernel comes from Debian's package, unpacked and never installed. The guest's root is the
+host's, shared in read-only by virtiofsd, so the checkout and its environment are those of here.
 Ends with pytest's exit code; with 125 where the guest did not come so far.
 """
 
@@ -25,8 +25,8 @@ KERNEL = os.environ.get("VISCUM_V2_KERNEL", "linux-image-cloud-amd64")
 ACCELERATOR = os.environ.get("VISCUM_V2_ACCEL", "tcg,thread=multi")
 VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 MODULES = (
-    "virtio_pci virtio_blk virtiofs overlay loop veth tun bfq sch_tbf sch_htb sch_ingress act_police "
-    "cls_u32 zram"
+    "virtio_pci virtio_blk virtiofs overlay loop veth tun bfq zram "
+    "sch_tbf sch_htb sch_ingress act_police cls_u32"
 ).split()
 MEMORY = "1536M"
 SECONDS = 280
@@ -101,17 +101,18 @@ def member(name: str, mode: int, data: bytes = b"") -> bytes:
 def initramfs(kernel: pathlib.Path, command: list[str]) -> pathlib.Path:
     """Make the initramfs and return its path."""
     init = BUILD / "init"
-    compiler = shutil.which("musl-gcc") or "gcc"
-    run(compiler, "-static", "-O2", "-s", "-idirafter", "/usr/include", "-idirafter",
-        f"/usr/include/{os.uname().machine}-linux-gnu", "-o", str(init), str(HERE / "init.c"))  # fmt: skip
+    headers = ["/usr/include", f"/usr/include/{os.uname().machine}-linux-gnu"]
+    words = [shutil.which("musl-gcc") or "gcc", "-static", "-O2", "-s"]
+    words += [word for folder in headers for word in ("-idirafter", folder)]
+    run(*words, "-o", str(init), str(HERE / "init.c"))
     parts = [member("dev", 0o40755), member("modules", 0o40755)]
     parts.append(member("init", 0o100755, init.read_bytes()))
     found = modules(kernel)
     for name, data in found.items():
         parts.append(member(f"modules/{name}", 0o100644, data))
     order = "".join(f"/modules/{name}\n" for name in found).encode()
-    words = b"".join(word.encode() + b"\0" for word in command)
-    parts.append(member("command", 0o100644, words))
+    data = b"".join(word.encode() + b"\0" for word in command)
+    parts.append(member("command", 0o100644, data))
     parts += [member("modules/order", 0o100644, order), member("TRAILER!!!", 0)]
     path = BUILD / "initramfs"
     path.write_bytes(gzip.compress(b"".join(parts), 1))
@@ -138,7 +139,7 @@ def share_root(path: str) -> subprocess.Popen[bytes]:
     """
     script = (
         'mount --make-rprivate / && mount -o remount,bind,ro / && exec "$0" '
-        '--fd="$1" -o source=/ -o sandbox=chroot -o cache=always -o announce_submounts'
+        '--fd="$1" -o source=/ -o sandbox=chroot -o cache=always'
     )
     log = open(BUILD / "virtiofsd.log", "wb")
     with log, socket.socket(socket.AF_UNIX) as listening:
@@ -152,16 +153,24 @@ def share_root(path: str) -> subprocess.Popen[bytes]:
 def qemu_words(kernel: pathlib.Path, archive: pathlib.Path, path: str) -> list[str]:
     """Return the command line of the guest."""
     append = "console=ttyS0 quiet loglevel=3 panic=-1 cgroup_no_v1=all psi=1"
-    image = glob.glob(f"{kernel}/boot/vmlinuz-*")[0]
     words = ["qemu-system-x86_64", "-M", "q35", "-accel", ACCELERATOR, "-cpu", "max", "-smp", "2"]
     words += ["-m", MEMORY, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     words += ["-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on"]
-    words += ["-numa", "node,memdev=memory", "-kernel", image, "-initrd", str(archive)]
+    words += [
+        "-numa",
+        "node,memdev=memory",
+        "-kernel",
+        glob.glob(f"{kernel}/boot/vmlinuz-*")[0],
+        "-initrd",
+        str(archive),
+    ]
     words += ["-append", append, "-serial", "stdio", "-serial", f"file:{BUILD / 'status'}"]
     words += ["-chardev", f"socket,id=root,path={path}"]
     words += ["-device", "vhost-user-fs-pci,chardev=root,tag=root,queue-size=1024"]
-    for number, path in enumerate((disk("disk", 192, formatted=True), disk("swap", 128, formatted=False))):
-        words += ["-drive", f"if=none,id=d{number},file={path},format=raw,cache=writeback"]
+    for number, image in enumerate(
+        (disk("disk", 192, formatted=True), disk("swap", 128, formatted=False))
+    ):
+        words += ["-drive", f"if=none,id=d{number},file={image},format=raw,cache=writeback"]
         words += ["-device", f"virtio-blk-pci,drive=d{number}"]
     return words
 
@@ -171,7 +180,10 @@ def status() -> int:
     words = (BUILD / "status").read_text(errors="replace").split()
     if len(words) == 2 and words[0] == "status":
         return int(words[1])
-    print(f"test-v2: the guest did not get to the tests: {' '.join(words) or 'no status'}", file=sys.stderr)
+    print(
+        f"test-v2: the guest did not get to the tests: {' '.join(words) or 'no status'}",
+        file=sys.stderr,
+    )
     return FAILED
 
 
@@ -208,16 +220,32 @@ def marked_files() -> list[str]:
 
 
 def main() -> int:
+    """Run the tests, or another command, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=SECONDS, help="how long it may take")
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="run this in the guest instead of the tests")
+    parser.add_argument(
+        "command", nargs=argparse.REMAINDER, help="run this in the guest instead of the tests"
+    )
     given = parser.parse_args()
     if os.geteuid():
-        print("test-v2: virtiofsd of Debian 12 shares files only for root: run it as root", file=sys.stderr)
+        print(
+            "test-v2: virtiofsd of Debian 12 shares files only for root: run it as root",
+            file=sys.stderr,
+        )
         return FAILED
     BUILD.mkdir(parents=True, exist_ok=True)
     inside = [str(HERE / "inside"), str(ROOT)]
-    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "v2"]
+    tests = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--color=no",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        "v2",
+    ]
     return boot([*inside, *(given.command or [*tests, *marked_files()])], given.seconds)
 
 

@@ -196,7 +196,7 @@ def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b""
     parts.load += groups.load
     parts.prepare += groups.prepare
     parts.release += groups.release
-    parts.lost += [f"the limit {file} (no cgroup controller for it)" for file in groups.lost]
+    parts.lost += groups.lost
     if spec.pid != "private" and groups.into == NONE:
         raise HostError(
             "with the process ids of others only a cgroup of version 2 can end all of a machine, "
@@ -227,7 +227,7 @@ def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b""
         Plan(operations),
         tuple(parts.lost),
         groups,
-        usage_files(groups, v1=bool(host.cgroups.v1)),
+        usage_files(groups, v1="memory" in dict(host.cgroups.v1)),
         groups.slot("") if spec.pid != "private" else NONE,
         terminal[0],
         owner_of(spec, ids),

@@ -10,7 +10,7 @@ from ..errors import HostError
 from ..frozen import Frozen
 from ..spec import IoLimit, Limits
 from .reading import number, read_bytes
-from .settings import settings_v1, settings_v2, unsupported
+from .settings import THROTTLE, settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -199,19 +199,16 @@ def _refusal(place: tuple[str, str, str], error: OSError, kept: list[str]) -> Ho
 
 
 def places(groups: GroupSet, limits: Limits) -> list[tuple[str, str, str]]:
-    """Return (folder, file, value) for each limit; raises HostError for what has no counterpart."""
-    v1 = groups.layout == "v1"
-    lost = unsupported(limits, v1=v1)
+    """Return (folder, file, value) for each limit; raises HostError for what cannot be had."""
+    wanted, lost = settings(limits, dict(groups.v1), groups.controllers)
     if lost:
-        version = 1 if v1 else 2
         raise HostError(
-            f"{lost[0].replace('_', '-')} cannot be limited with cgroups of version {version}",
+            f"this machine cannot have {lost[0]}",
             hint="nothing was changed; docs/reference/limits.md says what each version has",
         )
     found = []
-    for controller, file, value in settings_v1(limits) if v1 else settings_v2(limits):
-        folder = groups.folder(controller)
-        text = value
+    for controller, file, value in wanted:
+        folder, text = groups.folder(controller), value
         if file == "cpu.max" and limits.cpus is None and limits.cpu_quota is None:
             current = read_bytes(f"{folder}/cpu.max").decode().split()
             text = " ".join([*current[:1], *value.split()[1:]])
@@ -232,7 +229,7 @@ def _memory_in_use(folder: str, *, v1: bool) -> int:
 
 def _make_room(groups: GroupSet, limits: Limits, seconds: float | None) -> int:
     """Make sure that the memory in use is below its new limit; return how much was given up."""
-    folder, v1 = groups.folder("memory"), groups.layout == "v1"
+    folder, v1 = groups.folder("memory"), groups.version("memory") == 1
     if limits.memory is None or not folder:
         return 0
     before = used = _memory_in_use(folder, v1=v1)
@@ -307,61 +304,76 @@ def _text(folder: str, file: str) -> str:
 
 def read_limits(groups: GroupSet) -> Limits:
     """Return the limits that stand in the groups now; see `GroupSet.limits`."""
-    fields = (_limits_v1 if groups.layout == "v1" else _limits_v2)(groups)
-    cpuset = groups.folder("cpuset")
+    fields: dict[str, object] = {}
+    for controller, readers in _READERS.items():
+        version = groups.version(controller)
+        if version:
+            fields.update(readers[version - 1](groups.folder(controller)))
+    cpuset, pids = groups.folder("cpuset"), groups.folder("pids")
     fields["cpuset_cpus"] = _text(cpuset, "cpuset.cpus") or None
     fields["cpuset_mems"] = _text(cpuset, "cpuset.mems") or None
-    fields["pids"] = _limited(_text(groups.folder("pids"), "pids.max"))
-    fields["cpu_idle"] = _text(groups.folder("cpu"), "cpu.idle") == "1" or None
+    fields["pids"] = _limited(_text(pids, "pids.max"))
     return Limits(**fields)  # type: ignore[arg-type]
 
 
-def _limits_v1(groups: GroupSet) -> dict[str, object]:
-    cpu, memory, io = (groups.folder(name) for name in ("cpu", "memory", "io"))
-    quota = _text(cpu, "cpu.cfs_quota_us")
-    fields: dict[str, object] = {
-        "memory": _limited(_text(memory, "memory.limit_in_bytes")),
-        "memory_swap": _limited(_text(memory, "memory.memsw.limit_in_bytes")),
-        "memory_reservation": _limited(_text(memory, "memory.soft_limit_in_bytes")),
+def _cpu_v1(folder: str) -> dict[str, object]:
+    quota = _text(folder, "cpu.cfs_quota_us")
+    return {
         "cpu_quota": int(quota) if quota not in ("", "-1") else None,
-        "cpu_period": _limited(_text(cpu, "cpu.cfs_period_us")),
-        "cpu_burst": _limited(_text(cpu, "cpu.cfs_burst_us")) or None,
-        "cpu_shares": _limited(_text(cpu, "cpu.shares")),
+        "cpu_period": _limited(_text(folder, "cpu.cfs_period_us")),
+        "cpu_burst": _limited(_text(folder, "cpu.cfs_burst_us")) or None,
+        "cpu_shares": _limited(_text(folder, "cpu.shares")),
+        "cpu_idle": _text(folder, "cpu.idle") == "1" or None,
     }
-    bounds: dict[str, dict[str, int]] = {}
-    for field, word in (
-        ("rbps", "read_bps"),
-        ("wbps", "write_bps"),
-        ("riops", "read_iops"),
-        ("wiops", "write_iops"),
-    ):
-        for line in _text(io, f"blkio.throttle.{word}_device").splitlines():
-            device, value = line.split()
-            bounds.setdefault(device, {})[field] = int(value)
-    fields["io"] = tuple(IoLimit(device, **found) for device, found in bounds.items())
-    return fields
 
 
-def _limits_v2(groups: GroupSet) -> dict[str, object]:
-    cpu, memory, io = (groups.folder(name) for name in ("cpu", "memory", "io"))
-    words = _text(cpu, "cpu.max").split()
-    limit = _limited(_text(memory, "memory.max"))
-    swap = _limited(_text(memory, "memory.swap.max"))
-    fields: dict[str, object] = {
-        "memory": limit,
-        "memory_swap": None if limit is None or swap is None else limit + swap,
-        "memory_high": _limited(_text(memory, "memory.high")),
-        "memory_low": _limited(_text(memory, "memory.low")) or None,
-        "memory_min": _limited(_text(memory, "memory.min")) or None,
+def _cpu_v2(folder: str) -> dict[str, object]:
+    words = _text(folder, "cpu.max").split()
+    return {
         "cpu_quota": _limited(words[0]) if words else None,
         "cpu_period": _limited(words[1]) if words else None,
-        "cpu_burst": _limited(_text(cpu, "cpu.max.burst")) or None,
-        "cpu_weight": _limited(_text(cpu, "cpu.weight")),
+        "cpu_burst": _limited(_text(folder, "cpu.max.burst")) or None,
+        "cpu_weight": _limited(_text(folder, "cpu.weight")) or None,
+        "cpu_idle": _text(folder, "cpu.idle") == "1" or None,
     }
+
+
+def _memory_v1(folder: str) -> dict[str, object]:
+    return {
+        "memory": _limited(_text(folder, "memory.limit_in_bytes")),
+        "memory_swap": _limited(_text(folder, "memory.memsw.limit_in_bytes")),
+        "memory_reservation": _limited(_text(folder, "memory.soft_limit_in_bytes")),
+    }
+
+
+def _memory_v2(folder: str) -> dict[str, object]:
+    limit, swap = (_limited(_text(folder, f"memory.{name}max")) for name in ("", "swap."))
+    return {
+        "memory": limit,
+        "memory_swap": None if limit is None or swap is None else limit + swap,
+        "memory_high": _limited(_text(folder, "memory.high")),
+        "memory_low": _limited(_text(folder, "memory.low")) or None,
+        "memory_min": _limited(_text(folder, "memory.min")) or None,
+    }
+
+
+def _io_v1(folder: str) -> dict[str, object]:
+    bounds: dict[str, dict[str, int]] = {}
+    for field, word in THROTTLE:
+        for line in _text(folder, f"blkio.throttle.{word}_device").splitlines():
+            device, value = line.split()
+            bounds.setdefault(device, {})[field] = int(value)
+    return {"io": tuple(IoLimit(device, **found) for device, found in bounds.items())}
+
+
+def _io_v2(folder: str) -> dict[str, object]:
     bounds = []
-    for line in _text(io, "io.max").splitlines():
-        device, *pairs = line.split()
-        found = dict(pair.split("=") for pair in pairs)
-        bounds.append(IoLimit(device, **{name: int(v) for name, v in found.items() if v.isdigit()}))
-    fields["io"] = tuple(bounds)
-    return fields
+    for line in _text(folder, "io.max").splitlines():
+        device, *words = line.split()
+        found = dict(word.split("=") for word in words)
+        numbers = {name: int(value) for name, value in found.items() if value.isdigit()}
+        bounds.append(IoLimit(device, **numbers))
+    return {"io": tuple(bounds)}
+
+
+_READERS = {"cpu": (_cpu_v1, _cpu_v2), "memory": (_memory_v1, _memory_v2), "io": (_io_v1, _io_v2)}

@@ -172,7 +172,7 @@ class MemoryWatch(_Descriptor):
         folder = groups.folder("memory")
         if not folder:
             raise HostError(f"no memory group of {groups.id}", hint="it has none on this host")
-        self._v1 = groups.layout == "v1"
+        self._v1 = groups.version("memory") == 1
         self._folder = folder
         if self._v1:
             super().__init__(_eventfd(folder, "memory.oom_control"))
@@ -206,7 +206,7 @@ class PressureLevel(_Descriptor):
 
     def __init__(self, groups: GroupSet, level: str = "low") -> None:
         folder = groups.folder("memory")
-        if not folder or groups.layout != "v1":
+        if groups.version("memory") != 1:
             raise HostError(
                 f"no memory pressure level of {groups.id}",
                 hint="only cgroups of version 1 have it; use PressureTrigger",

@@ -28,7 +28,7 @@ class GroupSet(Frozen):
 
     `id`: the machine's. `v1`: pairs of a controller and the machine's folder in its hierarchy.
     `v2`: its folder of version 2, empty where there is none. `controllers`: those of version 2
-    that hold limits; with any v1 controller the limits are version 1's.
+    that hold limits; a controller has one version at a time (cgroups(7)).
     """
 
     id: str
@@ -47,18 +47,24 @@ class GroupSet(Frozen):
         v2 = f"{cgroups.v2}/{machine_id}" if cgroups.v2 else ""
         if not v2 or not os.path.isdir(v2):
             return cls(machine_id, v1)
-        return cls(machine_id, v1, v2, () if cgroups.v1 else cgroups.v2_controllers)
+        return cls(machine_id, v1, v2, cgroups.v2_controllers)
 
     @property
     def layout(self) -> str:
-        """Which version holds the limits: "v1" (also with a v2 group beside it) or "v2"."""
+        """Which version holds most limits: "v1" (also with a v2 group beside it) or "v2"."""
         return "v1" if self.v1 or not self.v2 else "v2"
 
     def folder(self, controller: str) -> str:
         """Return the folder that has the files of `controller`, by its v2 name; "" if none."""
-        if self.layout == "v2":
-            return self.v2 if controller in self.controllers else ""
-        return dict(self.v1).get({"io": "blkio"}.get(controller, controller), "")
+        if controller in self.controllers:
+            return self.v2
+        return dict(self.v1).get("blkio" if controller == "io" else controller, "")
+
+    def version(self, controller: str) -> int:
+        """Return which version's files the folder of `controller` has: 1, 2, or 0 for none."""
+        if controller in self.controllers:
+            return 2
+        return 1 if self.folder(controller) else 0
 
     # Limits and usage.
 

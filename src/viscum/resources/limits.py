@@ -6,11 +6,11 @@ import os
 
 from ..frozen import Frozen
 from ..plan import NONE, op
-from .settings import settings_v1, settings_v2, unsupported
+from .settings import settings, settings_v1
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ..host import Cgroups
     from ..plan import Operation
@@ -70,23 +70,24 @@ class _Builder:
         self.slots[controller] = slot
         return slot
 
-    def v1(self, folders: dict[str, str], limits: Limits, keep: tuple[str, ...]) -> Iterator[str]:
-        """Add the v1 groups of `limits` and those to `keep`; yield what this host cannot give."""
-        settings = settings_v1(limits)
-        for controller in dict.fromkeys((*keep, *(name for name, _, _ in settings))):
+    def v1(self, folders: dict[str, str], limits: Limits, keep: tuple[str, ...]) -> None:
+        """Add the v1 groups that `limits` need, and those to `keep`."""
+        wanted = [name for name, _, _ in settings_v1(limits)]
+        for controller in dict.fromkeys((*keep, *wanted)):
             if controller in folders:
                 self.group(controller, folders[controller])
                 self.enter.append(op("cgroup-join", self.new_slot()))
-        if "cpuset" in self.slots:
-            settings = [*self.whole_set(limits), *settings]
+
+    def write(self, settings: Iterable[tuple[str, str, str]]) -> None:
+        """Write settings to the groups; those of version 2 have one group for all controllers."""
         for controller, file, value in settings:
-            if controller in self.slots:
-                self.prepare.append(op("cgroup-write", self.slots[controller], file, value))
-            else:
-                yield file
-        yield from unsupported(limits, v1=True)
-        # Opened once the limits stand: an empty cpuset takes no task.
-        for slot, join in zip(self.slots.values(), self.enter, strict=True):
+            slot = self.slots.get(controller, self.slots.get("", NONE))
+            self.prepare.append(op("cgroup-write", slot, file, value))
+
+    def admit(self) -> None:
+        """Open the v1 groups for who enters, once the limits stand: an empty cpuset takes none."""
+        groups = [slot for controller, slot in self.slots.items() if controller]
+        for slot, join in zip(groups, self.enter, strict=True):
             self.prepare.append(op("cgroup-open", join["slot"], slot, "tasks"))
 
     def whole_set(self, limits: Limits) -> Iterator[tuple[str, str, str]]:
@@ -95,15 +96,6 @@ class _Builder:
             yield "cpuset", "cpuset.cpus", self.cgroups.cpus
         if limits.cpuset_mems is None:
             yield "cpuset", "cpuset.mems", self.cgroups.mems
-
-    def v2(self, limits: Limits) -> Iterator[str]:
-        """Add the settings of the v2 group; yield those that this host cannot give."""
-        for controller, file, value in settings_v2(limits):
-            if controller in self.cgroups.v2_controllers:
-                self.prepare.append(op("cgroup-write", self.slots[""], file, value))
-            else:
-                yield file
-        yield from unsupported(limits, v1=False)
 
 
 def compile_groups(
@@ -116,16 +108,13 @@ def compile_groups(
     that may get one.
     """
     builder = _Builder(cgroups, new_slot, "{id}")
-    lost: list[str] = []
-    into = NONE
-    if cgroups.v1:
-        lost += builder.v1(dict(cgroups.v1), limits, RESIZABLE if resizable else ())
-    if cgroups.v2:
-        into = builder.group("", cgroups.v2)
-        if not cgroups.v1:
-            lost += builder.v2(limits)
-    elif not cgroups.v1:
-        lost += [file for _, file, _ in settings_v2(limits)]
+    builder.v1(dict(cgroups.v1), limits, RESIZABLE if resizable else ())
+    into = builder.group("", cgroups.v2) if cgroups.v2 else NONE
+    wanted, lost = settings(limits, dict(cgroups.v1), cgroups.v2_controllers)
+    if "cpuset" in builder.slots:
+        wanted = [*builder.whole_set(limits), *wanted]
+    builder.write(wanted)
+    builder.admit()
     return Groups(
         tuple(builder.load),
         tuple(builder.prepare),

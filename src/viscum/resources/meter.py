@@ -16,51 +16,44 @@ if TYPE_CHECKING:
 
 __all__ = ["Figures", "Meter"]
 
-_V1 = (
-    ("", "cpu.stat"),
-    ("cpu", "cpu.stat"),
-    ("cpuacct", "cpuacct.usage"),
-    ("memory", "memory.usage_in_bytes"),
-    ("memory", "memory.max_usage_in_bytes"),
-    ("memory", "memory.stat"),
-    ("memory", "memory.oom_control"),
-    None,
-    ("pids", "pids.current"),
-    ("io", "blkio.throttle.io_service_bytes_recursive"),
-    ("io", "blkio.throttle.io_serviced_recursive"),
-    ("", "cpu.pressure"),
-    ("", "memory.pressure"),
-    ("", "io.pressure"),
+_FILES = (
+    (0, 1, "cpu", "cpu.stat"),
+    (1, 2, "cpu", "cpu.stat"),
+    (2, 0, "", "cpu.stat"),
+    (3, 1, "cpuacct", "cpuacct.usage"),
+    (4, 1, "memory", "memory.usage_in_bytes"),
+    (4, 2, "memory", "memory.current"),
+    (5, 1, "memory", "memory.stat"),
+    (6, 2, "memory", "memory.stat"),
+    (7, 1, "memory", "memory.max_usage_in_bytes"),
+    (7, 2, "memory", "memory.peak"),
+    (8, 1, "memory", "memory.oom_control"),
+    (8, 2, "memory", "memory.events"),
+    (9, 2, "memory", "memory.swap.current"),
+    (10, 1, "pids", "pids.current"),
+    (10, 2, "pids", "pids.current"),
+    (11, 1, "io", "blkio.throttle.io_service_bytes_recursive"),
+    (12, 1, "io", "blkio.throttle.io_serviced_recursive"),
+    (13, 2, "io", "io.stat"),
+    (14, 0, "", "cpu.pressure"),
+    (15, 0, "", "memory.pressure"),
+    (16, 0, "", "io.pressure"),
 )
-_V2 = (
-    ("", "cpu.stat"),
-    None,
-    None,
-    ("memory", "memory.current"),
-    ("memory", "memory.peak"),
-    ("memory", "memory.stat"),
-    ("memory", "memory.events"),
-    ("memory", "memory.swap.current"),
-    ("pids", "pids.current"),
-    ("io", "io.stat"),
-    None,
-    ("", "cpu.pressure"),
-    ("", "memory.pressure"),
-    ("", "io.pressure"),
-)
-"""In the order of native/meter.c."""
+"""The kind that native/meter.c has for a file, the version of the group that has it (0 for the v2
+group, whether it holds limits or not), the controller, the name."""
 
 
-def _paths(groups: GroupSet) -> Iterator[str | None]:
-    v2 = groups.layout == "v2"
-    for place in _V2 if v2 else _V1:
-        if place is None or (place[0] == "cpuacct" and groups.v2):
-            yield None
+def _files(groups: GroupSet) -> Iterator[tuple[int, str]]:
+    skipped = {"cpuacct"} if groups.v2 else set()  # the v2 group counts CPU time as well
+    for kind, version, controller, name in _FILES:
+        if controller in skipped or (version and groups.version(controller) != version):
             continue
-        controller, file = place
-        folder = groups.folder(controller) if controller else groups.v2
-        path = f"{folder}/{file}"
-        yield path if folder and os.path.exists(path) else None
+        if not version and name == "cpu.stat" and groups.version("cpu") == 2:
+            continue
+        folder = groups.folder(controller) if version else groups.v2
+        path = f"{folder}/{name}"
+        if folder and os.path.exists(path):
+            yield kind, path
 
 
 def _most_descriptors() -> int:
@@ -87,8 +80,7 @@ class Meter:
     def add(self, groups: GroupSet) -> None:
         """Read this machine from now on; it replaces one of the same id."""
         self._core.remove(groups.id)
-        paths = tuple(_paths(groups))
-        self._core.add(groups.id, paths, groups.layout == "v2", self._most)
+        self._core.add(groups.id, tuple(_files(groups)), self._most)
 
     def remove(self, machine_id: str) -> None:
         """Read this machine no more; nothing happens where it is not known."""

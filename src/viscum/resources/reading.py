@@ -108,7 +108,7 @@ def _cpu(groups: GroupSet) -> dict[str, float]:
         "user_seconds": v2.get(b"user_usec", 0) / 1e6,
         "system_seconds": v2.get(b"system_usec", 0) / 1e6,
     }
-    if groups.layout == "v2":
+    if groups.version("cpu") == 2:
         held, wait, scale = v2, b"throttled_usec", 1e6
     else:
         held, wait, scale = {}, b"throttled_time", 1e9
@@ -126,12 +126,11 @@ def _cpu(groups: GroupSet) -> dict[str, float]:
 
 def usage(groups: GroupSet) -> Usage:
     """Return what the machine of `groups` used so far."""
-    v1 = groups.layout == "v1"
     figures: dict[str, object] = dict(_cpu(groups))
     memory, blocks, pids = (groups.folder(name) for name in ("memory", "io", "pids"))
     if memory:
-        figures.update(_memory_v1(memory) if v1 else _memory_v2(memory))
-    devices = (_devices_v1(blocks) if v1 else _devices_v2(blocks)) if blocks else ()
+        figures.update((_memory_v1, _memory_v2)[groups.version("memory") - 1](memory))
+    devices = (_devices_v1, _devices_v2)[groups.version("io") - 1](blocks) if blocks else ()
     figures["io"] = devices
     for name in ("read_bytes", "written_bytes", "reads", "writes"):
         figures[name] = sum(getattr(device, name) for device in devices)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from ..spec import IoLimit, Limits
 
@@ -18,21 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_PERIOD_US",
+    "THROTTLE",
     "bfq_weight",
     "blkio_to_weight",
     "quota_of",
+    "settings",
     "settings_v1",
     "settings_v2",
     "shares_to_weight",
-    "unsupported",
     "weight_to_shares",
 ]
 
 DEFAULT_PERIOD_US = 100_000
-NO_LIMIT = 1 << 62
-
-_ONLY_V1 = ("memory_swappiness", "oom_kill_disable")
-_ONLY_V2 = ("memory_high", "memory_low", "memory_min", "memory_zswap", "oom_group", "rdma", "misc")
 
 
 def shares_to_weight(shares: int) -> int:
@@ -65,13 +62,44 @@ def quota_of(limits: Limits) -> tuple[int | None, int | None]:
     return limits.cpu_quota, limits.cpu_period
 
 
-def unsupported(limits: Limits, *, v1: bool) -> list[str]:
-    """Return the fields of `limits` that this version of cgroups has nothing for."""
-    missing = _ONLY_V2 if v1 else _ONLY_V1
-    found = [name for name in missing if getattr(limits, name) not in (None, (), False)]
-    if v1 and any(bound.latency_us is not None for bound in limits.io):
-        found.append("io_latency")
-    return found
+def settings(
+    limits: Limits, v1: Container[str], v2: Container[str]
+) -> tuple[list[Setting], list[str]]:
+    """Return the settings for a host with these controllers, and in words what is lost.
+
+    `v1` and `v2` hold names of controllers as these versions have them.
+    """
+    new = settings_v2(limits)
+    found = [setting for setting in settings_v1(limits) if setting[0] in v1]
+    found += [setting for setting in new if setting[0] in v2]
+    lost = [
+        f"the limit {file} (no cgroup controller for it)"
+        for name, file, _ in new
+        if name not in v2 and _NAMES_V1.get(name, name) not in v1
+    ]
+    return found, [*dict.fromkeys(lost), *_without_counterpart(limits, v1)]
+
+
+_NAMES_V1 = {"io": "blkio"}
+_ONLY_V1 = ("memory_swappiness", "oom_kill_disable")
+_ONLY_V2 = ("memory_high", "memory_low", "memory_min", "memory_zswap", "oom_group")
+
+
+def _without_counterpart(limits: Limits, v1: Container[str]) -> Iterator[str]:
+    """Yield what is asked for and has no file in the version that the controller has."""
+    if "memory" not in v1:
+        for name in _ONLY_V1:
+            if getattr(limits, name) not in (None, False):
+                yield f"{name.replace('_', '-')} (only cgroups of version 1 have it)"
+    if "memory" in v1:
+        for name in _ONLY_V2:
+            if getattr(limits, name) not in (None, False):
+                yield f"{name.replace('_', '-')} (only cgroups of version 2 have it)"
+    if "blkio" in v1 and any(bound.latency_us is not None for bound in limits.io):
+        yield "io-latency (only cgroups of version 2 have it)"
+    for name in ("rdma", "misc"):
+        if name in v1 and getattr(limits, name):
+            yield f"{name} (only cgroups of version 2 have it)"
 
 
 def settings_v1(limits: Limits) -> list[Setting]:
@@ -115,7 +143,7 @@ def _sets(limits: Limits) -> Iterator[Setting]:
         yield "cpuset", "cpuset.mems", limits.cpuset_mems
 
 
-_THROTTLE = (
+THROTTLE = (
     ("rbps", "read_bps"),
     ("wbps", "write_bps"),
     ("riops", "read_iops"),
@@ -127,7 +155,7 @@ def _rest_v1(limits: Limits) -> Iterator[Setting]:
     if limits.pids is not None:
         yield "pids", "pids.max", str(limits.pids)
     for bound in limits.io:
-        for field, word in _THROTTLE:
+        for field, word in THROTTLE:
             value = getattr(bound, field)
             if value is not None:
                 yield "blkio", f"blkio.throttle.{word}_device", f"{bound.device} {value}"
@@ -186,7 +214,7 @@ KEEP = "max"
 def _io_max(bound: IoLimit) -> str:
     pairs = [
         f"{field}={'max' if value <= 0 else value}"
-        for field, _ in _THROTTLE
+        for field, _ in THROTTLE
         if (value := getattr(bound, field)) is not None
     ]
     return " ".join(pairs)
