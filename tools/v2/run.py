@@ -54,7 +54,10 @@ def unpacked_kernel() -> pathlib.Path:
     if folder.is_dir():
         return folder
     with tempfile.TemporaryDirectory(dir=BUILD) as work:
-        run("apt-get", "download", "-qq", package, cwd=work, stderr=subprocess.DEVNULL)
+        fetch = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", package]
+        if subprocess.run(fetch, cwd=work, check=False).returncode:
+            run("apt-get", "update", "-qq")  # the lists name a kernel that was replaced
+            run(*fetch, cwd=work)
         fresh = pathlib.Path(work) / "fresh"
         run("dpkg-deb", "-x", glob.glob(f"{work}/*.deb")[0], str(fresh))
         fresh.rename(folder)
