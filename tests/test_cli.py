@@ -217,6 +217,7 @@ def test_odd_name_is_refused(name: str) -> None:
 # Every option once.
 
 PRINT_STATUS = ["grep", "-E", "^(Cap|No|Sec)", "/proc/self/status"]
+GROW = ["/usr/bin/python3", "-c", "x = bytearray(40 << 20); print('done')"]
 SHOW_IO = ["sh", "-c", "cat /sys/fs/cgroup/blkio/blkio.throttle.$0_device"]
 OPTIONS: dict[str, tuple[list[str], list[str], str]] = {
     "-i": (["-i"], ["cat"], "^typed$"),
@@ -260,6 +261,7 @@ OPTIONS: dict[str, tuple[list[str], list[str], str]] = {
         "^7$",
     ),
     "--oom-group": (["--oom-group"], ["echo", "x"], "x"),
+    "--oom-policy": (["--oom-policy", "grow:64M", "-m", "32M"], GROW, "^done$"),
     "--oom-kill-disable": (
         ["--oom-kill-disable", "-m", "64M"],
         ["cat", "/sys/fs/cgroup/memory/memory.oom_control"],
@@ -371,6 +373,7 @@ NEEDS = {
         ).split(),
         needs("cgroup-v1", "io"),
     ),
+    "--oom-policy": needs("memory", "memory-swap", "python"),
     "--blkio-weight-device": needs("cgroup-v1", "io", "bfq"),
     "--pids-limit": needs("pids"),
     "--pid": needs("root"),

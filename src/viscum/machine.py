@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .detached import DetachedMachine, LivingOptions
     from .request import LimitOptions, Options
     from .resources.changing import Applied
+    from .resources.oom import OutOfMemory
 
 __all__ = ["Machine"]
 
@@ -62,6 +63,7 @@ class Machine:
         self._owner = os.getpid()
         self._commands: set[native.CoreMachine] = set()
         self.id = ""
+        self.out_of_memory: list[OutOfMemory] = []
 
     # Machines that live on.
 
@@ -96,11 +98,22 @@ class Machine:
                 streams.close()
                 raise
             self._made = made
+            self._keep_policy()
             streams.hand_over()
             self.stdin = open_end(streams.ours_in, "wb")
             self.stdout = open_end(streams.ours_out, "rb")
             self.stderr = open_end(streams.ours_err, "rb")
         return self
+
+    def _keep_policy(self) -> None:
+        """Have a thread keep to the policy for lack of memory; the kernel itself only kills."""
+        if self.spec.oom_policy == "kill" or self._core is None:
+            return
+        from .resources.oom import Keeper, OomWatch, parse_policy
+
+        policy, most = parse_policy(self.spec.oom_policy)
+        watch = OomWatch(self._group_set(), policy, most)
+        Keeper(watch, self._core.fileno(), self.out_of_memory.append)
 
     def close(self) -> None:
         """Kill everything in the machine and give back what it took from the host; idempotent."""

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         hosts: Mapping[str, str]
         dns: Iterable[str]
         init: bool
+        oom_policy: str
         strict: bool
 
 
@@ -151,6 +152,15 @@ def _whole(value: object, what: str) -> int:
     return number
 
 
+def _oom_policy(text: object) -> str:
+    if text in (None, "kill"):
+        return "kill"
+    from .resources.oom import parse_policy
+
+    name, most = parse_policy(str(text))
+    return name if most is None else f"{name}:{most}"
+
+
 def _path(value: object) -> str | None:
     if value == "":
         raise SpecError("rootfs is empty", hint="give the path of a folder")
@@ -182,6 +192,7 @@ def make_spec(command: Sequence[str], options: Mapping[str, object], **fixed: ob
     fields: dict[str, object] = {name: options[name] for name in _PLAIN if name in options}
     fields["limits"] = make_limits(options)
     fields["rootfs"] = rootfs = _path(options.get("rootfs"))
+    fields["oom_policy"] = _oom_policy(options.get("oom_policy"))
     user = options.get("user")
     fields["user"] = "" if user is None else str(user)
     fields["groups"] = tuple(str(group) for group in options.get("groups", ()))  # type: ignore[attr-defined]
@@ -202,4 +213,4 @@ def make_spec(command: Sequence[str], options: Mapping[str, object], **fixed: ob
 
 OPTION_NAMES = frozenset(
     (*_PLAIN, *LIMIT_NAMES, "rootfs", "env", "workdir", "user", "groups", "mounts", "devices")
-) | frozenset(("rlimits", "cap_add", "cap_drop", "sysctls", "hosts", "dns"))
+) | frozenset(("rlimits", "cap_add", "cap_drop", "sysctls", "hosts", "dns", "oom_policy"))

@@ -224,6 +224,8 @@ class Spec(Frozen):
     idle: bool = False
     tty: bool = False
     strict: bool = False
+    oom_policy: str = "kill"
+    """Out of memory: `kill`, `pause`, or `grow:BYTES` up to so many bytes."""
     lives: bool = False
     """Outlives the thread that starts it: ends with the process, and may be resized."""
     detached: bool = False
@@ -264,6 +266,8 @@ class Spec(Frozen):
         _check_words(self)
         _check_command(self)
         check_limits(self.limits)
+        if self.oom_policy != "kill" and self.limits.memory is None:
+            raise SpecError(f"oom-policy {self.oom_policy!r} needs a limit", hint="give --memory")
         for mount in self.mounts:
             _check_mount(mount)
         for path, what in ((self.workdir, "working folder"), (self.rootfs, "rootfs")):

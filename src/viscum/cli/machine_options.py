@@ -208,7 +208,7 @@ def seconds(text: str, flag: str) -> float:
     return value
 
 
-_PLAIN = "hostname network userns pid ipc uts user workdir".split()
+_PLAIN = "oom_policy hostname network userns pid ipc uts user workdir".split()
 
 
 def machine_options(parsed: Parsed) -> tuple[list[str], dict[str, object], dict[str, object]]:

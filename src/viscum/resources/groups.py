@@ -105,6 +105,14 @@ class GroupSet(Frozen):
         folder = dict(self.v1).get("freezer")
         return bool(folder) and reading.read_bytes(f"{folder}/freezer.state")[:6] == b"FROZEN"
 
+    @property
+    def freezing(self) -> bool:
+        """Whether the machine was told to stand still, even if not every process does yet."""
+        if self.v2:
+            return reading.read_bytes(self.v2 + "/cgroup.freeze")[:1] == b"1"
+        folder = dict(self.v1).get("freezer")
+        return bool(folder) and reading.read_bytes(f"{folder}/freezer.state")[:2] == b"FR"
+
     def freeze(self) -> None:
         """Stop every process; returns once they stand still. Raises HostError."""
         self._freeze(frozen=True)

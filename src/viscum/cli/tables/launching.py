@@ -14,6 +14,7 @@ LIMITS = (
     Option("--memory-zswap", "SIZE", "limit of compressed swap (cgroup v2)"),
     Option("--memory-swappiness", "NUMBER", "0 to 100: readiness to swap (cgroup v1)"),
     Option("--oom-group", "", "out of memory, kill all of the machine (cgroup v2)"),
+    Option("--oom-policy", "kill|pause|grow:SIZE", "out of memory: what is done about it (kill)"),
     Option("--oom-kill-disable", "", "out of memory, wait instead of killing (cgroup v1)"),
     Option("--cpus", "NUMBER", "CPUs' worth of time: 1.5"),
     Option("--cpu-quota", "MICROSECONDS", "CPU time in each period, -1 for no limit"),
