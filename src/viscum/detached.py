@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from .logs import LogEntry
     from .process import Process
     from .record import Health, LogOptions
-    from .request import Options
+    from .request import LimitOptions, Options
+    from .resources.changing import Applied
 
     class LivingOptions(Options, total=False):
         """What `Machine.create` takes beside the options of a machine.
@@ -374,6 +375,7 @@ class DetachedMachine:
         HostError.
         """
         from .creating import changed_limits, parse_restart
+        from .resources.groups import GroupSet
         from . import launching
 
         applied = None

@@ -128,6 +128,16 @@ def make_limits(options: Mapping[str, object]) -> Limits:
     return Limits(**given)  # type: ignore[arg-type]
 
 
+def merged_bounds(before: tuple[IoLimit, ...], changes: tuple[IoLimit, ...]) -> tuple[IoLimit, ...]:
+    """Return bounds of I/O with some changed, device by device."""
+    found = {bound.device: bound for bound in before}
+    for bound in changes:
+        given = {name: value for name, value in bound.__dict__.items() if value is not None}
+        known = found.get(bound.device)
+        found[bound.device] = bound if known is None else known.replace(**given)
+    return tuple(found.values())
+
+
 def _size_or_unlimited(value: object, name: str) -> int:
     if value in _UNLIMITED and name != "memory":
         return -1
