@@ -374,9 +374,9 @@ class DetachedMachine:
         seconds to take memory back, where more is in use than the new limit. Raises SpecError,
         HostError.
         """
+        from . import launching
         from .creating import changed_limits, parse_restart
         from .resources.groups import GroupSet
-        from . import launching
 
         applied = None
         with Locked(self.record):
