@@ -126,8 +126,10 @@ static void io_v2(const char *p, double *figures) {
 
 /* By the numbers that `resources.meter` has for them. A row has its files in this order, so that
  * CPU time and memory in use are known before the statistics of memory. */
-#define STATISTICS_V1 5
-#define STATISTICS_V2 6
+#define STATISTICS_V1   5
+#define STATISTICS_V2   6
+#define MEMORY_PRESSURE 15
+#define IO_PRESSURE     16
 static reader *const readers[VS_METER_KINDS] = {
     cpu_v1,     cpu_v2, cpu_time, cpuacct,     memory,      stat_v1, stat_v2,      peak,
     oom,        swap,   pids,     io_bytes_v1, io_count_v1, io_v2,   cpu_pressure, memory_pressure,
@@ -142,17 +144,33 @@ static ssize_t read_file(struct vs_row *row, int i, char *text) {
     return n;
 }
 
-/* memory.stat costs as much as all other files. What it tells is kept as long as neither the CPU
- * time nor the memory of the machine has changed: then nothing of it has run. */
-static int same_memory(const struct vs_row *row, const double *before) {
-    return row->read && row->figures[VS_CPU_SECONDS] == before[VS_CPU_SECONDS] &&
-           row->figures[VS_MEMORY] == before[VS_MEMORY];
+/* Most machines sleep most of the time, and some files are dear: memory.stat costs as much as all
+ * others together. Nothing of a machine has run while its CPU time is the same. Then its memory
+ * statistics are the same as long as its memory is; and no task of it has begun to wait for memory
+ * or for I/O, so that these pressures are the same if they were at the last two readings. */
+static int still(const struct vs_row *row, const double *before, int kind) {
+    if (!row->read || row->figures[VS_CPU_SECONDS] != before[VS_CPU_SECONDS]) return 0;
+    if (kind == STATISTICS_V1 || kind == STATISTICS_V2)
+        return row->figures[VS_MEMORY] == before[VS_MEMORY];
+    return row->quiet >> kind & 1;
 }
 
-static void keep_memory(struct vs_row *row, const double *before, int kind) {
+static void keep(struct vs_row *row, const double *before, int kind) {
+    if (kind == MEMORY_PRESSURE || kind == IO_PRESSURE) {
+        int first = kind == IO_PRESSURE ? VS_IO_PRESSURE : VS_MEMORY_PRESSURE;
+        memcpy(row->figures + first, before + first, 4 * sizeof *before);
+        return;
+    }
     row->figures[VS_WORKING_SET] = before[VS_WORKING_SET];
     row->figures[VS_REFAULTS] = before[VS_REFAULTS];
     if (kind == STATISTICS_V1) row->figures[VS_SWAP] = before[VS_SWAP];
+}
+
+static void note_quiet(struct vs_row *row, const double *before, int kind) {
+    int first = kind == IO_PRESSURE ? VS_IO_PRESSURE : VS_MEMORY_PRESSURE;
+    int quiet =
+        row->read && row->figures[first] == 0 && row->figures[first + 2] == before[first + 2];
+    row->quiet = (row->quiet & ~(1 << kind)) | quiet << kind;
 }
 
 static void read_row(struct vs_row *row, char *text) {
@@ -161,11 +179,13 @@ static void read_row(struct vs_row *row, char *text) {
     memset(row->figures, 0, sizeof row->figures);
     row->gone = 0;
     for (int i = 0; i < row->count; i++) {
-        int kind = row->kinds[i], statistics = kind == STATISTICS_V1 || kind == STATISTICS_V2;
-        if (statistics && same_memory(row, before))
-            keep_memory(row, before, kind);
-        else if (read_file(row, i, text) >= 0)
+        int kind = row->kinds[i];
+        if (still(row, before, kind)) {
+            keep(row, before, kind);
+        } else if (read_file(row, i, text) >= 0) {
             readers[kind](text, row->figures);
+            if (kind == MEMORY_PRESSURE || kind == IO_PRESSURE) note_quiet(row, before, kind);
+        }
     }
     if (row->figures[VS_WORKING_SET] < 0) row->figures[VS_WORKING_SET] = 0;
     row->read = 1;

@@ -39,6 +39,7 @@ struct vs_row {
     char *paths[VS_METER_FILES];
     double figures[VS_FIGURES];
     int gone, read;
+    int quiet; /* bits of the kinds of pressure that did not change lately */
 };
 
 /* Open what can be kept open; files beyond `most` descriptors are opened at each reading. */

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MIN_RANGE = 65536
+SBIN = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def needs(*names: str) -> pytest.MarkDecorator:
@@ -111,6 +112,13 @@ def _io() -> str:
     return "no blkio or io controller to make groups in"
 
 
+def _disks() -> str:
+    absent = [name for name in ("losetup", "mke2fs", "mount") if not shutil.which(name, path=SBIN)]
+    if absent:
+        return f"no {absent[0]}: apt-get install mount e2fsprogs"
+    return "" if os.path.exists("/dev/loop-control") else "no loop devices"
+
+
 def _bfq() -> str:
     """Weights of I/O by device need a scheduler that knows weights, on the disk of /usr."""
     number = os.stat("/usr").st_dev
@@ -184,6 +192,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "cpuset": _controller("cpuset"),
     "io": _io,
     "bfq": _bfq,
+    "disks": _disks,
     "memory-swap": _swap_limit,
     "freezer": _freezer,
     "landlock": _landlock,

@@ -46,6 +46,12 @@ def text_of(machine: viscum.Machine, controller: str, file: str) -> str:
     return pathlib.Path(machine.groups.folder(controller), file).read_text().strip()
 
 
+@pytest.fixture(autouse=True)
+def warned_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said once for a process is said once for a test."""
+    monkeypatch.setattr(viscum.launching, "_warned", set())
+
+
 # Each limit is where it belongs.
 
 Place = tuple[str, str] | None
@@ -102,6 +108,7 @@ def raise_for_the_version(told: object) -> None:
 
 
 @needs("io")
+@pytest.mark.filterwarnings("ignore:.*buffered")
 def test_io_bounds_stand_in_the_group() -> None:
     disk = some_disk()
     bound = IoLimit(disk, rbps=10 * MIB, wbps=5 * MIB, riops=300, wiops=200)
@@ -112,6 +119,7 @@ def test_io_bounds_stand_in_the_group() -> None:
 
 
 @needs("io")
+@pytest.mark.filterwarnings("ignore:.*buffered")
 def test_io_bound_holds_direct_writes() -> None:
     disk = some_disk()
     folder = "/run/disk" if os.path.ismount("/run/disk") else "/var/tmp"

@@ -141,6 +141,20 @@ def load_quietly(compiled: Compiled) -> Ready:
     return Ready(compiled, native.load(compiled.plan), _opened(compiled))
 
 
+def hold_io(spec: Spec) -> None:
+    """Have the bounds of I/O hold buffered writes too, on disks that only this machine has."""
+    paths = [mount.source for mount in spec.mounts if mount.source]
+    folder = dict(this_host().cgroups.v1).get("blkio")
+    if folder and (paths or spec.limits.io):
+        from .resources.buffered import hold_buffered, release_buffered
+
+        try:
+            hold_buffered(spec.limits.io, folder)
+            release_buffered(paths, spec.limits.io, folder)
+        except OSError as error:
+            raise _unreadable(error) from None
+
+
 def warn_of_lost(compiled: Compiled) -> None:
     """Say what the host could not give, once."""
     for lost in compiled.lost:

@@ -142,6 +142,8 @@ class IoLimit(Frozen):
     wiops: int | None = None
     weight: int | None = None
     latency_us: int | None = None
+    own_disk: bool = False
+    """The device is a volume's own disk. Found out, not asked for."""
 
 
 class Limits(Frozen):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ..errors import SpecError
 from ..resources.settings import blkio_to_weight
 from ..spec import IoLimit, parse_size
@@ -9,6 +11,7 @@ from ..spec import IoLimit, parse_size
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from .parser import Parsed
 
@@ -61,6 +64,12 @@ def _split(text: str, flag: str) -> tuple[str, str]:
     device, colon, rest = text.rpartition(":")
     if not colon or not device or not rest:
         raise SpecError(f"{flag} {text!r} is not DEVICE:VALUE")
+    if device[0] != "/" and not device[0].isdigit():
+        from .. import volumes
+
+        volumes.find(device)
+        os.close(volumes.hold(device))  # its own disk is mounted from now on
+        device = volumes.path_of(device)
     return device, rest
 
 
@@ -77,7 +86,7 @@ def _rate(name: str, text: str, flag: str) -> int:
 def _maxima(parsed: Parsed) -> Iterator[IoLimit]:
     for text in parsed.texts("io_max"):
         device, rest = _split(text, "--io-max")
-        values = {}
+        values: dict[str, Any] = {}
         for word in rest.split(","):
             name, _, value = word.partition("=")
             if name not in ("rbps", "wbps", "riops", "wiops"):
@@ -130,4 +139,5 @@ def _by_device(parsed: Parsed) -> Iterator[IoLimit]:
         flag = "--" + key.replace("_", "-")
         for text in parsed.texts(key):
             device, rest = _split(text, flag)
-            yield IoLimit(device, **{name: _rate(name, rest, flag)})
+            given: dict[str, Any] = {name: _rate(name, rest, flag)}
+            yield IoLimit(device, **given)

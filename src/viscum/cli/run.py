@@ -248,6 +248,7 @@ def _foreground(
     for lost in compiled.lost:
         _complain(f"warning: this host cannot give {lost}")
     remember.remember(parsed, spec, compiled)
+    launching.hold_io(spec)
     ready = launching.load_quietly(compiled)
     machine_id = launching.new_id()
     with entry(machine_id, parsed.text("name"), spec, labels) as written, Target(share) as target:

@@ -9,12 +9,15 @@ import time
 from ..errors import HostError
 from ..frozen import Frozen
 from ..spec import IoLimit, Limits
+from .buffered import hold_buffered
 from .reading import number, read_bytes
-from .settings import THROTTLE, settings
+from .settings import THROTTLE, settings, unheld
+from .writing import write_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from .groups import GroupSet
 
@@ -41,10 +44,13 @@ class Change(Frozen):
 
 
 class Applied(Frozen):
-    """What came of new limits. `reclaimed` is how many bytes of memory the machine gave up."""
+    """What came of new limits. `reclaimed` is how many bytes of memory the machine gave up, `lost`
+    what the limits let through all the same, in words.
+    """
 
     changes: tuple[Change, ...]
     reclaimed: int = 0
+    lost: tuple[str, ...] = ()
 
     @property
     def rounded(self) -> tuple[str, ...]:
@@ -54,12 +60,6 @@ class Applied(Frozen):
             for change in self.changes
             if change.rounded
         )
-
-
-def write_text(path: str, text: str) -> None:
-    """Write a file of a group in one call; raises OSError."""
-    with open(path, "wb", buffering=0) as file:
-        file.write(text.encode())
 
 
 # A file's value, as it must be written to have the same again.
@@ -220,7 +220,10 @@ def apply(groups: GroupSet, limits: Limits, *, reclaim: float | None = None) -> 
     """Change limits all or none; see `GroupSet.apply`."""
     wanted = places(groups, limits)
     reclaimed = _make_room(groups, limits, reclaim)
-    return Applied(write_all_or_none(wanted), reclaimed)
+    changes = write_all_or_none(wanted)
+    if groups.version("io") == 1:
+        hold_buffered(limits.io, os.path.dirname(groups.folder("io")))
+    return Applied(changes, reclaimed, tuple(unheld(limits, dict(groups.v1))))
 
 
 def _memory_in_use(folder: str, *, v1: bool) -> int:
@@ -358,7 +361,7 @@ def _memory_v2(folder: str) -> dict[str, object]:
 
 
 def _io_v1(folder: str) -> dict[str, object]:
-    bounds: dict[str, dict[str, int]] = {}
+    bounds: dict[str, dict[str, Any]] = {}
     for field, word in THROTTLE:
         for line in _text(folder, f"blkio.throttle.{word}_device").splitlines():
             device, value = line.split()
@@ -371,7 +374,9 @@ def _io_v2(folder: str) -> dict[str, object]:
     for line in _text(folder, "io.max").splitlines():
         device, *words = line.split()
         found = dict(word.split("=") for word in words)
-        numbers = {name: int(value) for name, value in found.items() if value.isdigit()}
+        numbers: dict[str, Any] = {
+            name: int(value) for name, value in found.items() if value.isdigit()
+        }
         bounds.append(IoLimit(device, **numbers))
     return {"io": tuple(bounds)}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .changing import write_text
 from .reading import read_bytes
+from .writing import write_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

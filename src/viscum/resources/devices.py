@@ -7,8 +7,10 @@ from __future__ import annotations
 import os
 import stat
 
+from ..disks import owned_loop
 from ..errors import SpecError
 from ..frozen import Frozen
+from ..places import volumes_folder
 from ..spec import IoLimit
 
 TYPE_CHECKING = False
@@ -152,4 +154,8 @@ def resolve_bounds(bounds: Iterable[IoLimit]) -> tuple[IoLimit, ...]:
             value = getattr(bound, name)
             for disk in storage.disks if value is not None else ():
                 found.setdefault(disk, {})[name] = value
-    return tuple(IoLimit(device, **values) for device, values in found.items())
+    base = volumes_folder()
+    return tuple(
+        IoLimit(device, **values, own_disk=owned_loop(device, base))
+        for device, values in found.items()
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import time
 
 from ..errors import HostError
 from ..frozen import Frozen
@@ -45,6 +46,7 @@ __all__ = [
 
 POLLPRI = select.EPOLLPRI
 POLLIN = select.EPOLLIN
+KILL_SECONDS, KILL_STEP_SECONDS = 0.25, 0.001
 MIN_WINDOW_US, MAX_WINDOW_US = 500_000, 10_000_000
 UNPRIVILEGED_WINDOW_US = 2_000_000
 """Without CAP_SYS_RESOURCE the kernel wants a window that is a multiple of this."""
@@ -174,18 +176,24 @@ class MemoryWatch(_Descriptor):
             raise HostError(f"no memory group of {groups.id}", hint="it has none on this host")
         self._v1 = groups.version("memory") == 1
         self._folder = folder
+        self._kills = 0
         if self._v1:
             super().__init__(_eventfd(folder, "memory.oom_control"))
+            self.read()
         else:
             self.mask = POLLPRI
             super().__init__(_open(folder + "/memory.events", os.O_RDONLY))
             self.read()
 
     def read(self) -> MemoryEvents:
-        """Return the counts so far, and arm the watch again."""
+        """Return the counts so far, and arm the watch again.
+
+        On version 1 the kernel tells first and kills then: after an event the count is given a
+        moment to change.
+        """
         if self._v1:
-            _drain(self._fd)
-            found = pairs(read_bytes(self._folder + "/memory.oom_control"))
+            told = _drain(self._fd)
+            found = self._settled(told)
             failures = number(read_bytes(self._folder + "/memory.failcnt"))
             kills = found.get(b"oom_kill", 0)
             return MemoryEvents(
@@ -199,6 +207,18 @@ class MemoryWatch(_Descriptor):
             found.get(b"oom", 0),
             found.get(b"oom_kill", 0),
         )
+
+    def _settled(self, told: int) -> dict[bytes, int]:
+        """Return memory.oom_control, after an event once a kill has been counted, if one is."""
+        end = time.monotonic() + KILL_SECONDS
+        while True:
+            found = pairs(read_bytes(self._folder + "/memory.oom_control"))
+            kills = found.get(b"oom_kill", 0)
+            waits = found.get(b"under_oom") and found.get(b"oom_kill_disable")
+            if not told or kills != self._kills or waits or not found or time.monotonic() > end:
+                self._kills = kills
+                return found
+            time.sleep(KILL_STEP_SECONDS)
 
 
 class PressureLevel(_Descriptor):

@@ -9,6 +9,7 @@ import time
 from ..errors import HostError
 from ..frozen import Frozen
 from . import changing, reading
+from .writing import write_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class GroupSet(Frozen):
             if not folder:
                 raise HostError("this host has no cgroup to pause a machine with")
             path, value = f"{folder}/freezer.state", "FROZEN" if frozen else "THAWED"
-        changing.write_text(path, value)
+        write_text(path, value)
         end = time.monotonic() + FREEZE_SECONDS
         while self.frozen != frozen:
             if time.monotonic() > end or not self.processes():
@@ -139,7 +140,7 @@ class GroupSet(Frozen):
         """Kill every process of the machine; returns once that is asked for."""
         if self.v2:
             try:
-                changing.write_text(self.v2 + "/cgroup.kill", "1")
+                write_text(self.v2 + "/cgroup.kill", "1")
             except FileNotFoundError:  # Linux before 5.14, or the group is gone
                 self._kill_each()
         else:

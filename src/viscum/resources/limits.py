@@ -6,7 +6,7 @@ import os
 
 from ..frozen import Frozen
 from ..plan import NONE, op
-from .settings import settings, settings_v1
+from .settings import settings, settings_v1, unheld
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def compile_groups(
     wanted, lost = settings(limits, dict(cgroups.v1), cgroups.v2_controllers)
     if "cpuset" in builder.slots:
         wanted = [*builder.whole_set(limits), *wanted]
+    lost += unheld(limits, dict(cgroups.v1))
     builder.write(wanted)
     builder.admit()
     return Groups(

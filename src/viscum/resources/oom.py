@@ -18,9 +18,9 @@ from _thread import allocate_lock, start_new_thread
 from ..errors import HostError, SpecError
 from ..frozen import Frozen
 from ..spec import Limits
-from .changing import write_text
 from .events import MemoryWatch
 from .reading import number, pairs, read_bytes
+from .writing import write_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

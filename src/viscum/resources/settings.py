@@ -26,6 +26,7 @@ __all__ = [
     "settings_v1",
     "settings_v2",
     "shares_to_weight",
+    "unheld",
     "weight_to_shares",
 ]
 
@@ -83,6 +84,18 @@ def settings(
 _NAMES_V1 = {"io": "blkio"}
 _ONLY_V1 = ("memory_swappiness", "oom_kill_disable")
 _ONLY_V2 = ("memory_high", "memory_low", "memory_min", "memory_zswap", "oom_group")
+
+
+def unheld(limits: Limits, v1: Container[str]) -> list[str]:
+    """Return in words what limits let through although they are there: buffered writes on v1."""
+    if "blkio" not in v1:
+        return []
+    return [
+        f"the limit of {bound.device} for buffered writes (cgroups of version 1 count direct and "
+        "synchronous ones; see viscum volume create --size)"
+        for bound in limits.io
+        if not bound.own_disk and (bound.wbps, bound.wiops) != (None, None)
+    ]
 
 
 def _without_counterpart(limits: Limits, v1: Container[str]) -> Iterator[str]:

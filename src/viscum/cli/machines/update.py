@@ -29,6 +29,8 @@ def main(parsed: Parsed) -> int:
 
     def update(machine: DetachedMachine) -> None:
         applied = machine.update(restart=restart, reclaim=time, **limits)  # type: ignore[arg-type]
+        for text in applied.lost if applied else ():
+            print(f"viscum: warning: {machine.name} does not get {text}", file=sys.stderr)
         for text in applied.rounded if applied else ():
             print(f"viscum: {machine.name}: {text}", file=sys.stderr)
         if applied and applied.reclaimed:

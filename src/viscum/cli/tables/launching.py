@@ -26,7 +26,9 @@ LIMITS = (
     Option("--cpuset-cpus", "LIST", "CPUs it may run on: 0-2,4"),
     Option("--cpuset-mems", "LIST", "memory nodes it may use: 0,1"),
     Option("--pids-limit", "NUMBER", "number of processes and threads"),
-    Option("--io-max", "DEVICE|PATH:KEY=N,…", "rbps, wbps, riops, wiops a second", repeats=True),
+    Option(
+        "--io-max", "DEVICE|PATH|VOLUME:KEY=N,…", "rbps, wbps, riops, wiops a second", repeats=True
+    ),
     Option("--io-weight", "[DEVICE|PATH:]N", "relative weight of I/O, 1 to 10000", repeats=True),
     Option("--io-latency", "DEVICE|PATH:TIME", "latency that it is owed: 5ms, 800us", repeats=True),
     Option("--blkio-weight", "NUMBER", "relative weight of I/O, 10 to 1000"),
