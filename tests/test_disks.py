@@ -12,7 +12,7 @@ import pytest
 
 import viscum
 from needs import needs
-from viscum import HostError, IoLimit, ViscumError, volumes
+from viscum import HostError, IoLimit, ViscumError, disks, launching, volumes
 from viscum.resources.devices import find_storage
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ print(time.monotonic() - begin)
 @pytest.fixture(autouse=True)
 def warned_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is said once for a process is said once for a test."""
-    monkeypatch.setattr(viscum.launching, "_warned", set())
+    monkeypatch.setattr(launching, "_warned", set())
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def disk(monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path) -> Iterator[str]
     volumes.remove("disk", lambda _name: [])
     assert not os.path.exists(path)
     shutil.rmtree(f"{place}/data-{os.getpid()}")
-    root = dict(viscum.launching.this_host().cgroups.v1).get("blkio")
+    root = dict(launching.this_host().cgroups.v1).get("blkio")
     if root:
         bounds = pathlib.Path(root, "blkio.throttle.write_bps_device").read_text()
         assert f"{number} " not in bounds
@@ -119,4 +119,4 @@ def test_disk_beyond_the_space_leaves_nothing(
 def test_disk_of_an_ordinary_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(HostError, match="root"):
-        viscum.disks.make("/nowhere", 64 * MIB)
+        disks.make("/nowhere", 64 * MIB)

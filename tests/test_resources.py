@@ -14,7 +14,7 @@ import pytest
 
 import viscum
 from needs import needs
-from viscum import HostError, IoLimit, SpecError
+from viscum import HostError, IoLimit, SpecError, launching
 from viscum.resources.groups import GroupSet
 from viscum.resources.meter import Meter
 
@@ -49,7 +49,7 @@ def text_of(machine: viscum.Machine, controller: str, file: str) -> str:
 @pytest.fixture(autouse=True)
 def warned_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is said once for a process is said once for a test."""
-    monkeypatch.setattr(viscum.launching, "_warned", set())
+    monkeypatch.setattr(launching, "_warned", set())
 
 
 # Each limit is where it belongs.
@@ -262,7 +262,7 @@ def test_group_without_a_controller_is_one_clear_error() -> None:
 
 @needs("memory")
 def test_group_removed_underneath_is_one_clear_error() -> None:
-    cgroups = viscum.launching.this_host().cgroups
+    cgroups = launching.this_host().cgroups
     made = []
     for folder in {dict(cgroups.v1).get("memory", cgroups.v2), cgroups.v2}:
         made.append(f"{folder}/viscum-test-{os.getpid()}")
