@@ -35,7 +35,7 @@ MIB = 1 << 20
 MARGIN_SHARE, MIN_MARGIN = 16, 2 * MIB
 GROWTH_SHARE, MIN_GROWTH = 4, 16 * MIB
 HELD_SHARE = 0.9
-"""Of memory.high, beyond which memory that cannot be reclaimed counts as lack of memory."""
+"""Of the limit, or of memory.high, beyond which memory that cannot be reclaimed counts as lack of memory."""
 LARGEST = 3
 
 
@@ -218,11 +218,12 @@ class OomWatch:
         return self._act(limit, OutOfMemory("paused", limit, peak, limit, largest=largest))
 
     def _is_short(self, events: MemoryEvents, before: MemoryEvents) -> bool:
+        folder = self.groups.folder("memory")
         if self._version == 1:
-            return events.under_oom
+            used = number(read_bytes(folder + "/memory.usage_in_bytes"))
+            return events.under_oom and used >= HELD_SHARE * self._figures()[0]
         if events.high == before.high and events.max == before.max:
             return False
-        folder = self.groups.folder("memory")
         stat = pairs(read_bytes(folder + "/memory.stat"))
         held = number(read_bytes(folder + "/memory.current"))
         held -= stat.get(b"inactive_file", 0) + stat.get(b"active_file", 0)
