@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import time
 
 import pytest
 
 import viscum
-from commands import call
+from commands import assert_refused, call
 from needs import needs
 from viscum.resources.events import MemoryWatch, PressureTrigger, StateWatch, Watches
 from viscum.resources.oom import OomWatch
@@ -110,6 +111,20 @@ def test_run_tells_of_the_victim() -> None:
     assert done.returncode == 137
     assert b"killed python3" in done.stderr
     assert b"limit 48.0 MiB" in done.stderr
+
+
+def test_run_without_python_tells_the_same() -> None:
+    words = ["run", "-m", "49M", "--memory-swap", "49M", *eat(301)]
+    texts = [call(*words).stderr for _ in range(2)]  # the second is launched from what was compiled
+    plain = [re.sub(rb"[0-9.]+", b"N", text) for text in texts]
+    assert plain[0] == plain[1]
+    assert b"killed python3" in texts[1]
+
+
+def test_policy_that_needs_a_watcher_is_refused_where_there_is_none() -> None:
+    done = call("create", "-m", "48M", "--oom-policy", "pause", "--", "true")
+    assert_refused(done)
+    assert b"watch" in done.stderr
 
 
 # What groups tell by themselves.

@@ -270,6 +270,11 @@ class Spec(Frozen):
         check_limits(self.limits)
         if self.oom_policy != "kill" and self.limits.memory is None:
             raise SpecError(f"oom-policy {self.oom_policy!r} needs a limit", hint="give --memory")
+        if self.oom_policy != "kill" and self.detached:
+            raise SpecError(
+                f"oom-policy {self.oom_policy!r} needs a caller that watches the machine",
+                hint="run it in the foreground, or put it under the governor",
+            )
         for mount in self.mounts:
             _check_mount(mount)
         for path, what in ((self.workdir, "working folder"), (self.rootfs, "rootfs")):
