@@ -87,6 +87,7 @@ int vs_follow(struct vs_machine *m, int signals, struct vs_oom *oom) {
     struct pollfd p[3] = {{m->pidfd, POLLIN, 0}, {signals, POLLIN, 0}, {oom->fd, oom->events, 0}};
     struct vs_stat stat;
     int ended_by = 0;
+    vs_oom_read(oom, m->parameters[0]); /* what happened before it was watched */
     while (!p[0].revents) {
         struct signalfd_siginfo info;
         p[2].fd = oom->fd;

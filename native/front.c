@@ -70,17 +70,19 @@ static void run_remembered(struct vs_remembered *remembered) {
     vs_make_id(id);
     m.parameters[0] = id;
     int signals = vs_collect_signals();
+    struct vs_oom oom;
+    vs_oom_begin(&oom);
     int launched = vs_launch(&m, self, &report) == 0;
     close(null);
     close(self);
     if (launched) {
-        struct vs_oom oom;
         watch_memory(&oom, &m, remembered);
         int status = vs_follow(&m, signals, &oom);
         vs_oom_close(&oom);
         vs_release(&m);
         exit(status);
     }
+    vs_oom_close(&oom);
     vs_forget_signals(signals);
     vs_plan_unload(&plan);
 }

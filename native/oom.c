@@ -55,15 +55,17 @@ static int event_v1(const struct vs_oom *oom) {
     return done ? fd : -1;
 }
 
+void vs_oom_begin(struct vs_oom *oom) {
+    *oom = (struct vs_oom){.fd = -1, .log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC)};
+    if (oom->log >= 0) lseek(oom->log, 0, SEEK_END);
+}
+
 void vs_oom_watch(struct vs_oom *oom, int folder, const char *file) {
-    *oom = (struct vs_oom){.fd = -1, .folder = folder, .file = file, .log = -1};
+    oom->folder = folder;
+    oom->file = file;
     if (folder < 0 || !*file) return;
     oom->events = is_v1(oom) ? POLLIN : POLLPRI;
     oom->fd = is_v1(oom) ? event_v1(oom) : openat(folder, file, O_RDONLY | O_CLOEXEC);
-    if (oom->fd < 0) return;
-    oom->log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    if (oom->log >= 0) lseek(oom->log, 0, SEEK_END);
-    oom->kills = kills(oom);
 }
 
 static void add(struct tasks *tasks, struct task task) {

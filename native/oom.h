@@ -12,9 +12,11 @@ struct vs_oom {
     long kills;
 };
 
-/* Watch the group in `folder`; `group` is its name. */
+/* Begin with the kernel's log, before the launch: nothing of it is missed then. */
+void vs_oom_begin(struct vs_oom *oom);
+/* Watch the group in `folder`, which nothing was killed in when vs_oom_begin was called. */
 void vs_oom_watch(struct vs_oom *oom, int folder, const char *file);
-/* Read what happened; says it on standard error. */
+/* Read what happened and say it on standard error; `group` is the group's name. */
 void vs_oom_read(struct vs_oom *oom, const char *group);
 void vs_oom_close(struct vs_oom *oom);
 

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -15,6 +18,7 @@ import pytest
 import viscum
 from needs import needs
 from viscum import HostError, IoLimit, SpecError, launching
+from viscum.resources.devices import find_storage
 from viscum.resources.groups import GroupSet
 from viscum.resources.meter import Meter
 
@@ -399,3 +403,60 @@ def test_unknown_limit_of_resize_is_named() -> None:
     with viscum.Machine() as machine:
         with pytest.raises(TypeError, match="no_such"):
             machine.resize(no_such=1)
+
+
+# Devices found from paths.
+
+
+@needs("io", "namespace-tools")
+def test_device_is_found_through_an_overlay(folder: pathlib.Path) -> None:
+    """An overlay has a number of its own, which stands for no device; its upper layer has one."""
+    home = pathlib.Path("/run/disk", folder.name) if os.path.ismount("/run/disk") else folder
+    home.mkdir(exist_ok=True)
+    for name in ("lower", "upper", "work", "merged"):
+        (home / name).mkdir()
+    layers = f"lowerdir={home}/lower,upperdir={home}/upper,workdir={home}/work"
+    program = (
+        "from viscum.resources.devices import find_storage\n"
+        f"print(find_storage('{home}/merged').device, find_storage('{home}').device)"
+    )
+    script = f'mount -t overlay -o {layers} overlay {home}/merged && exec {sys.executable} -c "$1"'
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found, plain = done.stdout.split()
+    assert found == plain
+    if home != folder:
+        shutil.rmtree(home)
+
+
+@needs("io", "disks")
+def test_partition_stands_for_its_disk(folder: pathlib.Path) -> None:
+    image = folder / "image"
+    with image.open("wb") as file:
+        file.truncate(8 * MIB)
+    words = ["/usr/sbin/losetup", "--find", "--show", "--partscan", str(image)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=True)
+    device = done.stdout.strip()
+    # Told to the kernel by sectors, since not every kernel reads tables of partitions.
+    subprocess.run(["/usr/bin/addpart", device, "1", "2048", "8192"], timeout=30, check=True)
+    try:
+        end = time.monotonic() + 10
+        while not os.path.exists(f"{device}p1") and time.monotonic() < end:
+            time.sleep(0.05)
+        whole, part = find_storage(device), find_storage(f"{device}p1")
+        assert part.device == whole.device
+        assert whole.disks == part.disks
+    finally:
+        subprocess.run(["/usr/sbin/losetup", "--detach", device], timeout=30, check=True)
+
+
+def test_what_is_on_no_device_is_refused() -> None:
+    for path in ("/proc/self/status", "/sys", "/dev/shm"):
+        with pytest.raises(SpecError, match="not stored on a block device"):
+            find_storage(path)

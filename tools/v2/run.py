@@ -171,7 +171,7 @@ def qemu_words(kernel: pathlib.Path, archive: pathlib.Path, path: str) -> list[s
     words += ["-chardev", f"socket,id=root,path={path}"]
     words += ["-device", "vhost-user-fs-pci,chardev=root,tag=root,queue-size=1024"]
     for number, image in enumerate(
-        (disk("disk", 192, formatted=True), disk("swap", 128, formatted=False))
+        (disk("disk", 640, formatted=True), disk("swap", 128, formatted=False))
     ):
         words += ["-drive", f"if=none,id=d{number},file={image},format=raw,cache=writeback"]
         words += ["-device", f"virtio-blk-pci,drive=d{number}"]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ..drivers.process import Compiled
-    from ..resources.oom import Keeper
+    from ..resources.oom import Keeper, KernelLog
     from ..spec import Spec
     from .parser import Parsed
 
@@ -100,17 +100,30 @@ class Foreground:
                 self.core.signal(signal.SIGKILL)
 
 
-def _watch_memory(core: native.CoreMachine, machine_id: str, spec: Spec) -> Keeper | None:
-    """Have lack of memory told at once, and handled as --oom-policy says."""
+def _kernel_log(spec: Spec) -> KernelLog | None:
+    """Open the kernel's log before the launch: what is told later must not be missed."""
     if spec.limits.memory is None:
+        return None
+    from ..resources.oom import KernelLog
+
+    return KernelLog()
+
+
+def _watch_memory(
+    core: native.CoreMachine, machine_id: str, spec: Spec, log: KernelLog | None
+) -> Keeper | None:
+    """Have lack of memory told at once, and handled as --oom-policy says."""
+    if log is None:
         return None
     from ..resources.groups import GroupSet
     from ..resources.oom import Keeper, OomWatch, parse_policy
 
     policy, most = parse_policy(spec.oom_policy)
+    groups = GroupSet.of(machine_id, launching.this_host().cgroups)
     try:
-        watch = OomWatch(GroupSet.of(machine_id, launching.this_host().cgroups), policy, most)
+        watch = OomWatch(groups, policy, most, log=log)
     except HostError:  # it has no memory group here, or has ended
+        log.close()
         return None
     return Keeper(watch, core.fileno(), lambda report: _complain(report.describe()))
 
@@ -254,12 +267,13 @@ def _foreground(
     with entry(machine_id, parsed.text("name"), spec, labels) as written, Target(share) as target:
         streams = Streams(compiled.owner, interactive=parsed.on("interactive"), tty=spec.tty)
         signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until they can be forwarded
+        log = _kernel_log(spec)
         core = _launch(ready, machine_id, streams, target.fd)
         try:
             written.started(core.pid)
             foreground = Foreground(core, spec)
             foreground.stopping = bool(parsed.text("stop_signal") or parsed.text("stop_timeout"))
-            keeper = _watch_memory(core, machine_id, spec)  # its thread takes no signals
+            keeper = _watch_memory(core, machine_id, spec, log)  # its thread takes no signals
             foreground.forward()
             if not spec.tty:
                 return _finish(foreground, compiled, timeout, keeper)

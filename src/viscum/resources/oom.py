@@ -18,7 +18,7 @@ from _thread import allocate_lock, start_new_thread
 from ..errors import HostError, SpecError
 from ..frozen import Frozen
 from ..spec import Limits
-from .events import MemoryWatch
+from .events import MemoryEvents, MemoryWatch
 from .reading import number, pairs, read_bytes
 from .writing import write_text
 
@@ -26,16 +26,23 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .events import MemoryEvents
     from .groups import GroupSet
 
-__all__ = ["Keeper", "OomWatch", "OutOfMemory", "Task", "limits_for_policy", "parse_policy"]
+__all__ = [
+    "Keeper",
+    "KernelLog",
+    "OomWatch",
+    "OutOfMemory",
+    "Task",
+    "limits_for_policy",
+    "parse_policy",
+]
 
 MIB = 1 << 20
 MARGIN_SHARE, MIN_MARGIN = 16, 2 * MIB
 GROWTH_SHARE, MIN_GROWTH = 4, 16 * MIB
 HELD_SHARE = 0.9
-"""Of the limit, or of memory.high, beyond which memory that cannot be reclaimed counts as lack of memory."""
+"""Of the limit or of memory.high: when memory that cannot be reclaimed is a lack of memory."""
 LARGEST = 3
 
 
@@ -114,7 +121,7 @@ _KILLED = re.compile(r"Killed process (\d+) \((.*)\) total-vm:\d+kB, anon-rss:(\
 _GROUP = re.compile(r"oom_memcg=[^,]*?([^/,]+)(?:,|$)")
 
 
-class _KernelLog:
+class KernelLog:
     """The kernel's log from now on: it alone knows whom it killed."""
 
     def __init__(self) -> None:
@@ -169,18 +176,26 @@ class OomWatch:
 
     Poll `fileno()` for `mask`, then call `read`. `policy` is "kill", "pause" or "grow", the last
     up to `most` bytes. For the last two the machine must have been started with the same policy.
+    With a `log` that was opened before the machine was launched, all since its start is told.
     """
 
-    def __init__(self, groups: GroupSet, policy: str = "kill", most: int | None = None) -> None:
+    def __init__(
+        self,
+        groups: GroupSet,
+        policy: str = "kill",
+        most: int | None = None,
+        *,
+        log: KernelLog | None = None,
+    ) -> None:
         self.groups = groups
         self.policy = policy
         self.most = most
         self._version = groups.version("memory")
         self._watch = MemoryWatch(groups)
-        self._log = _KernelLog()
+        self._log = log or KernelLog()
         self._paused = False
         self.mask = self._watch.mask
-        self._seen = self._watch.read()
+        self._seen = self._watch.read() if log is None else MemoryEvents()
 
     def fileno(self) -> int:
         """Return the descriptor to poll for `mask`."""
@@ -208,7 +223,7 @@ class OomWatch:
         if events.oom_kill > before.oom_kill:
             victims = self._log.victims(self.groups.id)
             tasks = sorted((*victims, *largest_tasks(self.groups)), key=lambda task: -task.bytes)
-            largest = tuple({task.pid: task for task in tasks}.values())[:LARGEST]
+            largest = tuple({task.pid: task for task in reversed(tasks)}.values())[::-1][:LARGEST]
             return OutOfMemory("killed", limit, peak, limit, victims, largest)
         if self.policy == "kill" or not self._is_short(events, before):
             return None
@@ -288,13 +303,15 @@ class Keeper:
         poll.register(self._watch.fileno(), self._watch.mask)
         poll.register(self._ended, select.POLLIN)
         try:
-            while True:
-                ready = [fd for fd, _ in poll.poll()]
-                report = self._watch.read()
+            ready: list[int] = []
+            while self._ended not in ready:
+                report = self._watch.read()  # also before the first event: it may have been
                 if report is not None:
                     self._tell(report)
-                if self._ended in ready:
-                    return
+                ready = [fd for fd, _ in poll.poll()]
+            report = self._watch.read()
+            if report is not None:
+                self._tell(report)
         finally:
             self._watch.close()
             os.close(self._ended)
