@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import shutil
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import viscum
+from commands import call
 from needs import needs
 from viscum import HostError, IoLimit, ViscumError, disks, launching, volumes
 from viscum.resources.devices import find_storage
@@ -94,6 +96,22 @@ def test_limit_that_holds_no_buffered_writes_says_so(folder: pathlib.Path) -> No
     with pytest.warns(viscum.ViscumWarning, match="buffered writes"):
         with viscum.Machine(io=[IoLimit(str(folder), wbps=MIB)]) as machine:
             assert "buffered writes" in machine.lost[0]
+
+
+@needs("cgroup-v1")
+def test_inspect_says_what_a_limit_does_not_hold(
+    monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path
+) -> None:
+    monkeypatch.setenv("VISCUM_DATA", str(folder / "data"))
+    monkeypatch.setenv("VISCUM_RUN", str(folder / "run"))
+    name = f"lost-{os.getpid()}"
+    assert (
+        call("create", "--name", name, "--io-max", f"{folder}:wbps=1m", "--", "true").returncode
+        == 0
+    )
+    (found,) = json.loads(call("inspect", name).stdout)
+    assert call("rm", name).returncode == 0
+    assert any("buffered writes" in text for text in found["Lost"])
 
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 20])

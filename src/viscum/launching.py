@@ -172,6 +172,7 @@ def load(compiled: Compiled) -> Ready:
 def ready(spec: Spec) -> Ready:
     """Return the loaded plan of `spec`; the second time, the one of the first."""
     host = this_host()
+    hold_io(spec)
     known = recall(spec)
     if known is not None:
         return known

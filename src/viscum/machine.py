@@ -88,7 +88,6 @@ class Machine:
         with self._lock:
             if self._core is not None or self._closed:
                 raise MachineError("the machine was started before", hint="make a new Machine")
-            launching.hold_io(self.spec)
             made = launching.ready(self.spec)
             streams = Streams(*self._stdio, made.compiled.owner)
             self.id = launching.new_id()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..plan import Operation
     from ..spec import Limits
 
-__all__ = ["PREFIX", "Groups", "compile_groups", "group_folders"]
+__all__ = ["PREFIX", "Groups", "compile_groups", "group_folders", "lost_limits"]
 
 RESIZABLE = ("cpu", "cpuset", "memory", "pids", "blkio", "freezer")
 PREFIX = "viscum-"
@@ -110,10 +110,9 @@ def compile_groups(
     builder = _Builder(cgroups, new_slot, "{id}")
     builder.v1(dict(cgroups.v1), limits, RESIZABLE if resizable else ())
     into = builder.group("", cgroups.v2) if cgroups.v2 else NONE
-    wanted, lost = settings(limits, dict(cgroups.v1), cgroups.v2_controllers)
+    wanted, _ = settings(limits, dict(cgroups.v1), cgroups.v2_controllers)
     if "cpuset" in builder.slots:
         wanted = [*builder.whole_set(limits), *wanted]
-    lost += unheld(limits, dict(cgroups.v1))
     builder.write(wanted)
     builder.admit()
     return Groups(
@@ -123,8 +122,14 @@ def compile_groups(
         tuple(builder.release),
         tuple(builder.slots.items()),
         into,
-        tuple(lost),
+        lost_limits(limits, cgroups),
     )
+
+
+def lost_limits(limits: Limits, cgroups: Cgroups) -> tuple[str, ...]:
+    """Return in words what a host with these groups cannot give of `limits`."""
+    _, lost = settings(limits, dict(cgroups.v1), cgroups.v2_controllers)
+    return (*lost, *unheld(limits, dict(cgroups.v1)))
 
 
 def group_folders(cgroups: Cgroups, name: str) -> dict[str, str]:
