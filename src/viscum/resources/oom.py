@@ -223,7 +223,8 @@ class OomWatch:
         if events.oom_kill > before.oom_kill:
             victims = self._log.victims(self.groups.id)
             tasks = sorted((*victims, *largest_tasks(self.groups)), key=lambda task: -task.bytes)
-            largest = tuple({task.pid: task for task in reversed(tasks)}.values())[::-1][:LARGEST]
+            first = {task.pid: task for task in reversed(tasks)}  # a victim's memory may be gone
+            largest = tuple(task for task in tasks if first[task.pid] is task)[:LARGEST]
             return OutOfMemory("killed", limit, peak, limit, victims, largest)
         if self.policy == "kill" or not self._is_short(events, before):
             return None
