@@ -126,10 +126,25 @@ static void io_v2(const char *p, double *figures) {
 
 /* By the numbers that `resources.meter` has for them. A row has its files in this order, so that
  * CPU time and memory in use are known before the statistics of memory. */
-#define STATISTICS_V1   5
-#define STATISTICS_V2   6
-#define MEMORY_PRESSURE 15
-#define IO_PRESSURE     16
+enum kind {
+    CPU_V1,
+    CPU_V2,
+    CPU_TIME,
+    CPUACCT,
+    MEMORY,
+    STATISTICS_V1,
+    STATISTICS_V2,
+    PEAK,
+    OOM,
+    SWAP,
+    PIDS,
+    IO_BYTES_V1,
+    IO_COUNT_V1,
+    IO_V2,
+    CPU_PRESSURE,
+    MEMORY_PRESSURE,
+    IO_PRESSURE,
+};
 static reader *const readers[VS_METER_KINDS] = {
     cpu_v1,     cpu_v2, cpu_time, cpuacct,     memory,      stat_v1, stat_v2,      peak,
     oom,        swap,   pids,     io_bytes_v1, io_count_v1, io_v2,   cpu_pressure, memory_pressure,
@@ -144,26 +159,39 @@ static ssize_t read_file(struct vs_row *row, int i, char *text) {
     return n;
 }
 
-/* Most machines sleep most of the time, and some files are dear: memory.stat costs as much as all
- * others together. Nothing of a machine has run while its CPU time is the same. Then its memory
- * statistics are the same as long as its memory is; and no task of it has begun to wait for memory
- * or for I/O, so that these pressures are the same if they were at the last two readings. */
+/* Most machines sleep most of the time, and reading costs the same for them. Nothing of a machine
+ * has run while its CPU time is the same. Then, as long as its memory is the same too, most files
+ * say what they said before; and no task of it has begun to wait for memory or for I/O, so that
+ * these pressures are the same if they were at the last two readings. What others do to a machine
+ * that sleeps is read each time: its memory, how long it waits for a CPU, and on version 2 what is
+ * written back for it. */
 static int still(const struct vs_row *row, const double *before, int kind) {
-    if (!row->read || row->figures[VS_CPU_SECONDS] != before[VS_CPU_SECONDS]) return 0;
-    if (kind == STATISTICS_V1 || kind == STATISTICS_V2)
-        return row->figures[VS_MEMORY] == before[VS_MEMORY];
-    return row->quiet >> kind & 1;
+    if (!row->read || !row->counts_cpu || kind < STATISTICS_V1 || kind == IO_V2) return 0;
+    if (row->figures[VS_CPU_SECONDS] != before[VS_CPU_SECONDS]) return 0;
+    if (kind == CPU_PRESSURE) return 0;
+    if (kind == MEMORY_PRESSURE || kind == IO_PRESSURE) return row->quiet >> kind & 1;
+    return row->figures[VS_MEMORY] == before[VS_MEMORY];
 }
 
+/* Which figures a kind of file has: the first one, and how many. */
+static const struct {
+    int first, count;
+} kept[VS_METER_KINDS] = {
+    [STATISTICS_V1] = {VS_WORKING_SET, 3}, /* with swap and refaults */
+    [STATISTICS_V2] = {VS_WORKING_SET, 3},
+    [PEAK] = {VS_PEAK, 1},
+    [OOM] = {VS_OOM_KILLS, 1},
+    [SWAP] = {VS_SWAP, 1},
+    [PIDS] = {VS_PIDS, 1},
+    [IO_BYTES_V1] = {VS_READ_BYTES, 2},
+    [IO_COUNT_V1] = {VS_READS, 2},
+    [MEMORY_PRESSURE] = {VS_MEMORY_PRESSURE, 4},
+    [IO_PRESSURE] = {VS_IO_PRESSURE, 4},
+};
+
 static void keep(struct vs_row *row, const double *before, int kind) {
-    if (kind == MEMORY_PRESSURE || kind == IO_PRESSURE) {
-        int first = kind == IO_PRESSURE ? VS_IO_PRESSURE : VS_MEMORY_PRESSURE;
-        memcpy(row->figures + first, before + first, 4 * sizeof *before);
-        return;
-    }
-    row->figures[VS_WORKING_SET] = before[VS_WORKING_SET];
-    row->figures[VS_REFAULTS] = before[VS_REFAULTS];
-    if (kind == STATISTICS_V1) row->figures[VS_SWAP] = before[VS_SWAP];
+    memcpy(row->figures + kept[kind].first, before + kept[kind].first,
+           (size_t)kept[kind].count * sizeof *before);
 }
 
 static void note_quiet(struct vs_row *row, const double *before, int kind) {
@@ -193,7 +221,8 @@ static void read_row(struct vs_row *row, char *text) {
 
 void vs_row_open(struct vs_row *row, int most) {
     for (int i = 0; i < row->count; i++) {
-        int fd = open(row->paths[i], O_RDONLY | O_CLOEXEC);
+        int kind = row->kinds[i], fd = open(row->paths[i], O_RDONLY | O_CLOEXEC);
+        row->counts_cpu |= kind == CPU_V2 || kind == CPU_TIME || kind == CPUACCT;
         if (fd >= most) {
             close(fd);
             fd = -1;

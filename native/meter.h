@@ -38,7 +38,7 @@ struct vs_row {
     int fds[VS_METER_FILES];   /* -1: opened at each reading */
     char *paths[VS_METER_FILES];
     double figures[VS_FIGURES];
-    int gone, read;
+    int gone, read, counts_cpu;
     int quiet; /* bits of the kinds of pressure that did not change lately */
 };
 

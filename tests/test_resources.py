@@ -308,6 +308,23 @@ def test_usage_counts_what_the_machine_did() -> None:
         assert figures.memory_bytes > 0
 
 
+@needs("memory", "pids", "python")
+def test_meter_notices_a_machine_that_wakes() -> None:
+    """What slept is not read in full; what has run since is."""
+    with viscum.Machine(memory="128M") as machine, Meter() as meter:
+        meter.add(machine.groups)
+        asleep = [meter.read()[machine.id] for _ in range(3)]
+        assert len({figures.pids for figures in asleep}) == 1
+        assert asleep[-1].working_set_bytes > 0
+        process = holding(machine, 40)
+        awake = meter.read()[machine.id]
+        assert awake.pids == 2
+        assert awake.peak_bytes > asleep[-1].peak_bytes + 30 * MIB
+        assert awake.working_set_bytes > 30 * MIB
+        process.kill()
+        process.wait()
+
+
 def test_meter_without_descriptors_opens_files_anew() -> None:
     with viscum.Machine(memory="64M") as machine, Meter() as meter:
         meter._most = 0
