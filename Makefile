@@ -1,9 +1,10 @@
-# make run: a first machine. make test: every check. Both set up what they need.
+# make run: a first machine. make test: every check. make test-v2: the tests of limits again, on a
+# Debian kernel with nothing but cgroup v2, under QEMU. All set up what they need.
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 SOURCES := $(shell find src native meson.build pyproject.toml -type f -not -name '*.pyc')
 
-.PHONY: run test check setup benchmark clean
+.PHONY: run test test-v2 check setup benchmark clean
 
 run: $(VENV)/installed
 	@$(PYTHON) examples/first_machine.py
@@ -11,6 +12,10 @@ run: $(VENV)/installed
 test: $(VENV)/developed
 	@tools/check $(VENV)
 	@$(PYTHON) -m pytest -n 2 $(TESTS)
+
+test-v2: $(VENV)/developed
+	@tools/packages test-v2
+	@$(PYTHON) tools/v2/run.py
 
 check: $(VENV)/developed
 	@tools/check $(VENV)

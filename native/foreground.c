@@ -83,13 +83,17 @@ void vs_forget_signals(int signals) {
     if (signals >= 0) close(signals);
 }
 
-int vs_follow(struct vs_machine *m, int signals) {
-    struct pollfd p[2] = {{m->pidfd, POLLIN, 0}, {signals, POLLIN, 0}};
+int vs_follow(struct vs_machine *m, int signals, struct vs_oom *oom) {
+    struct pollfd p[3] = {{m->pidfd, POLLIN, 0}, {signals, POLLIN, 0}, {oom->fd, oom->events, 0}};
     struct vs_stat stat;
     int ended_by = 0;
+    vs_oom_read(oom, m->parameters[0]); /* what happened before it was watched */
     while (!p[0].revents) {
         struct signalfd_siginfo info;
-        if (poll(p, 2, -1) < 0 || !p[1].revents) continue;
+        p[2].fd = oom->fd;
+        if (poll(p, 3, -1) < 0) continue;
+        if (p[2].revents || p[0].revents) vs_oom_read(oom, m->parameters[0]);
+        if (!p[1].revents) continue;
         if (read(signals, &info, sizeof info) != sizeof info || info.ssi_signo == SIGCHLD) continue;
         SYS(SYS_pidfd_send_signal, m->pidfd, info.ssi_signo, 0, 0);
         if (!vs_is_dropped(m->pid, (int)info.ssi_signo)) continue;

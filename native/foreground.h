@@ -4,6 +4,7 @@
 #define VISCUM_FOREGROUND_H
 
 #include "core.h"
+#include "oom.h"
 
 #define VS_ID_SIZE 128
 
@@ -15,7 +16,8 @@ VS_PRIVATE int vs_has_orphans(const char *folder);
 VS_PRIVATE int vs_collect_signals(void);
 /* Take them as before; for where the machine could not be launched. */
 VS_PRIVATE void vs_forget_signals(int signals);
-/* Forward signals until the machine has ended; returns its exit code as a shell has it. */
-VS_PRIVATE int vs_follow(struct vs_machine *m, int signals);
+/* Forward signals, and tell of lack of memory, until the machine has ended; returns its exit code
+ * as a shell has it. */
+VS_PRIVATE int vs_follow(struct vs_machine *m, int signals, struct vs_oom *oom);
 
 #endif

@@ -44,16 +44,10 @@ static void give_away(int fd, const struct vs_remembered *remembered) {
         SYS(SYS_fchown, fd, remembered->uid, remembered->gid);
 }
 
-static void tell_of_memory(struct vs_machine *m, const struct vs_remembered *remembered) {
-    char data[1024] = "";
-    if (remembered->oom_slot >= VS_SLOTS || m->slots[remembered->oom_slot] < 0) return;
-    int fd = openat(m->slots[remembered->oom_slot], remembered->oom_file, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, data, sizeof data - 1);
-    if (fd >= 0) close(fd);
-    char *count = n > 0 ? strstr(data, "oom_kill ") : NULL;
-    if (count && atoi(count + 9) > 0)
-        fputs("viscum: a process was killed: the machine ran out of memory (see --memory)\n",
-              stderr);
+static void watch_memory(struct vs_oom *oom, struct vs_machine *m,
+                         const struct vs_remembered *remembered) {
+    int folder = remembered->oom_slot < VS_SLOTS ? m->slots[remembered->oom_slot] : -1;
+    vs_oom_watch(oom, folder, remembered->oom_file);
 }
 
 /* Run the remembered plan. Does not return where it ran; where anything is not as it was, it
@@ -76,15 +70,19 @@ static void run_remembered(struct vs_remembered *remembered) {
     vs_make_id(id);
     m.parameters[0] = id;
     int signals = vs_collect_signals();
+    struct vs_oom oom;
+    vs_oom_begin(&oom);
     int launched = vs_launch(&m, self, &report) == 0;
     close(null);
     close(self);
     if (launched) {
-        int status = vs_follow(&m, signals);
-        tell_of_memory(&m, remembered);
+        watch_memory(&oom, &m, remembered);
+        int status = vs_follow(&m, signals, &oom);
+        vs_oom_close(&oom);
         vs_release(&m);
         exit(status);
     }
+    vs_oom_close(&oom);
     vs_forget_signals(signals);
     vs_plan_unload(&plan);
 }

@@ -83,7 +83,8 @@ int main(int argc, char **argv) {
     m.parameters[0] = id;
     int self = vs_above_standard((int)SYS(SYS_pidfd_open, getpid(), 0));
     if (vs_launch(&m, self, &report) < 0) return explain(argv[1], &plan, &report);
-    int status = vs_follow(&m, signals);
+    struct vs_oom none = {.fd = -1, .log = -1};
+    int status = vs_follow(&m, signals, &none);
     vs_release(&m);
     return status;
 }

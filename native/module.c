@@ -90,6 +90,10 @@ static int exec_module(PyObject *module) {
     vs_failure = PyErr_NewException("viscum._core.Failure", NULL, NULL);
     vs_plan_type = (PyTypeObject *)PyType_FromSpec(vs_plan_spec());
     vs_machine_type = (PyTypeObject *)PyType_FromSpec(vs_machine_spec());
+    PyTypeObject *meter = (PyTypeObject *)PyType_FromSpec(vs_meter_spec());
+    PyTypeObject *figures = vs_figures_make();
+    if (!meter || PyModule_AddObjectRef(module, "Meter", (PyObject *)meter) < 0) return -1;
+    if (!figures || PyModule_AddObjectRef(module, "Figures", (PyObject *)figures) < 0) return -1;
     if (!vs_failure || !vs_plan_type || !vs_machine_type) return -1;
     if (PyModule_AddObjectRef(module, "Failure", vs_failure) < 0) return -1;
     if (PyModule_AddObjectRef(module, "Plan", (PyObject *)vs_plan_type) < 0) return -1;

@@ -29,6 +29,8 @@ extern PyObject *vs_failure;
 
 VS_PRIVATE PyType_Spec *vs_plan_spec(void);
 VS_PRIVATE PyType_Spec *vs_machine_spec(void);
+VS_PRIVATE PyType_Spec *vs_meter_spec(void);
+VS_PRIVATE PyTypeObject *vs_figures_make(void);
 VS_PRIVATE PyObject *vs_py_run(PyObject *module, PyObject *args);
 VS_PRIVATE PyObject *vs_py_launch(PyObject *module, PyObject *args);
 VS_PRIVATE PyObject *vs_py_open_at(PyObject *module, PyObject *args);

@@ -73,7 +73,8 @@ static int add_process(struct vs_key *key) {
 /* What the probe of the host and the compiler look at. */
 static int add_host(struct vs_key *key) {
     static const char *const files[] = {"/proc/self/cgroup", "/proc/self/mountinfo",
-                                        "/proc/self/uid_map", "/proc/sys/user/max_user_namespaces"};
+                                        "/proc/self/uid_map", "/proc/sys/user/max_user_namespaces",
+                                        "/sys/fs/cgroup/cgroup.subtree_control"};
     static const char *const identities[] = {"/proc/self/exe", "/",
                                              "/etc",           "/usr",
                                              "/usr/local",     "/var",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MIN_RANGE = 65536
+SBIN = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def needs(*names: str) -> pytest.MarkDecorator:
@@ -104,6 +105,31 @@ def _controller(name: str) -> Callable[[], str]:
     return check
 
 
+def _io() -> str:
+    cgroups = host.probe().cgroups
+    if "blkio" in dict(cgroups.v1) or "io" in cgroups.v2_controllers:
+        return ""
+    return "no blkio or io controller to make groups in"
+
+
+def _disks() -> str:
+    absent = [name for name in ("losetup", "mke2fs", "mount") if not shutil.which(name, path=SBIN)]
+    if absent:
+        return f"no {absent[0]}: apt-get install mount e2fsprogs"
+    return "" if os.path.exists("/dev/loop-control") else "no loop devices"
+
+
+def _bfq() -> str:
+    """Weights of I/O by device need a scheduler that knows weights, on the disk of /usr."""
+    number = os.stat("/usr").st_dev
+    path = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/queue/scheduler"
+    try:
+        with open(path, encoding="ascii") as file:
+            return "" if "[bfq]" in file.read() else "the disk of /usr is not scheduled by bfq"
+    except OSError:
+        return "/usr is on no disk of its own"
+
+
 def _group_v1() -> str:
     return "" if host.probe().cgroups.v1 else "no cgroup v1 controller to make groups in"
 
@@ -164,6 +190,9 @@ CHECKS: dict[str, Callable[[], str]] = {
     "memory": _controller("memory"),
     "pids": _controller("pids"),
     "cpuset": _controller("cpuset"),
+    "io": _io,
+    "bfq": _bfq,
+    "disks": _disks,
     "memory-swap": _swap_limit,
     "freezer": _freezer,
     "landlock": _landlock,

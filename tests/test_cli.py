@@ -217,6 +217,8 @@ def test_odd_name_is_refused(name: str) -> None:
 # Every option once.
 
 PRINT_STATUS = ["grep", "-E", "^(Cap|No|Sec)", "/proc/self/status"]
+GROW = ["/usr/bin/python3", "-c", "x = bytearray(40 << 20); print('done')"]
+SHOW_IO = ["sh", "-c", "cat /sys/fs/cgroup/blkio/blkio.throttle.$0_device"]
 OPTIONS: dict[str, tuple[list[str], list[str], str]] = {
     "-i": (["-i"], ["cat"], "^typed$"),
     "--interactive": (["--interactive"], ["cat"], "^typed$"),
@@ -248,6 +250,73 @@ OPTIONS: dict[str, tuple[list[str], list[str], str]] = {
     "--cpus": (["--cpus", "1.5"], ["echo", "x"], "x"),
     "-c": (["-c", "512"], ["echo", "x"], "x"),
     "--cpu-shares": (["--cpu-shares", "512"], ["echo", "x"], "x"),
+    "--memory-reservation": (["--memory-reservation", "32M"], ["echo", "x"], "x"),
+    "--memory-high": (["--memory-high", "48M"], ["echo", "x"], "x"),
+    "--memory-low": (["--memory-low", "16M"], ["echo", "x"], "x"),
+    "--memory-min": (["--memory-min", "16M"], ["echo", "x"], "x"),
+    "--memory-zswap": (["--memory-zswap", "16M"], ["echo", "x"], "x"),
+    "--memory-swappiness": (
+        ["--memory-swappiness", "7"],
+        ["cat", "/sys/fs/cgroup/memory/memory.swappiness"],
+        "^7$",
+    ),
+    "--oom-group": (["--oom-group"], ["echo", "x"], "x"),
+    "--oom-policy": (["--oom-policy", "grow:64M", "-m", "32M"], GROW, "^done$"),
+    "--oom-kill-disable": (
+        ["--oom-kill-disable", "-m", "64M"],
+        ["cat", "/sys/fs/cgroup/memory/memory.oom_control"],
+        "oom_kill_disable 1",
+    ),
+    "--cpu-quota": (
+        ["--cpu-quota", "25000"],
+        ["cat", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us"],
+        "^25000$",
+    ),
+    "--cpu-period": (
+        ["--cpu-period", "50000"],
+        ["cat", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"],
+        "^50000$",
+    ),
+    "--cpu-burst": (
+        ["--cpu-quota", "25000", "--cpu-burst", "5000"],
+        ["cat", "/sys/fs/cgroup/cpu/cpu.cfs_burst_us"],
+        "^5000$",
+    ),
+    "--cpu-weight": (
+        ["--cpu-weight", "200"],
+        ["cat", "/sys/fs/cgroup/cpu/cpu.shares"],
+        "^5220$",
+    ),
+    "--cpu-idle": (["--cpu-idle"], ["cat", "/sys/fs/cgroup/cpu/cpu.idle"], "^1$"),
+    "--cpuset-mems": (
+        ["--cpuset-mems", "0"],
+        ["grep", "Mems_allowed_list", "/proc/self/status"],
+        "0$",
+    ),
+    "--io-max": (["--io-max", "/usr:wbps=5M,riops=100"], [*SHOW_IO, "write_bps"], " 5242880$"),
+    "--device-read-bps": (["--device-read-bps", "/usr:1m"], [*SHOW_IO, "read_bps"], " 1048576$"),
+    "--device-write-bps": (["--device-write-bps", "/usr:2m"], [*SHOW_IO, "write_bps"], " 2097152$"),
+    "--device-read-iops": (["--device-read-iops", "/usr:70"], [*SHOW_IO, "read_iops"], " 70$"),
+    "--device-write-iops": (["--device-write-iops", "/usr:80"], [*SHOW_IO, "write_iops"], " 80$"),
+    "--io-weight": (
+        ["--io-weight", "50"],
+        ["cat", "/sys/fs/cgroup/blkio/blkio.bfq.weight"],
+        "50$",
+    ),
+    "--blkio-weight": (
+        ["--blkio-weight", "10"],
+        ["cat", "/sys/fs/cgroup/blkio/blkio.bfq.weight"],
+        "1$",
+    ),
+    "--blkio-weight-device": (
+        ["--blkio-weight-device", "/usr:19"],
+        ["cat", "/sys/fs/cgroup/blkio/blkio.bfq.weight_device"],
+        " 91$",
+    ),
+    "--io-latency": (["--io-latency", "/usr:5ms"], ["echo", "x"], "x"),
+    "--hugetlb": (["--hugetlb", "2MB=4M"], ["echo", "x"], "x"),
+    "--rdma": (["--rdma", "none=hca_handle=2"], ["echo", "x"], "x"),
+    "--misc": (["--misc", "none=2"], ["echo", "x"], "x"),
     "--cpuset-cpus": (["--cpuset-cpus", "0"], ["nproc"], "^1$"),
     "--pids-limit": (["--pids-limit", "20"], ["echo", "x"], "x"),
     "--ulimit": (["--ulimit", "nofile=99:199"], ["sh", "-c", "ulimit -n; ulimit -Hn"], "99\n199"),
@@ -291,6 +360,21 @@ NEEDS = {
     "-c": needs("cpu"),
     "--cpu-shares": needs("cpu"),
     "--cpuset-cpus": needs("cpuset"),
+    "--cpuset-mems": needs("cpuset"),
+    **dict.fromkeys(("--memory-swappiness", "--oom-kill-disable"), needs("cgroup-v1", "memory")),
+    **dict.fromkeys(
+        ("--cpu-quota", "--cpu-period", "--cpu-burst", "--cpu-weight", "--cpu-idle"),
+        needs("cgroup-v1", "cpu"),
+    ),
+    **dict.fromkeys(
+        (
+            "--io-max --device-read-bps --device-write-bps --device-read-iops --device-write-iops "
+            "--io-weight --blkio-weight"
+        ).split(),
+        needs("cgroup-v1", "io"),
+    ),
+    "--oom-policy": needs("memory", "memory-swap", "python"),
+    "--blkio-weight-device": needs("cgroup-v1", "io", "bfq"),
     "--pids-limit": needs("pids"),
     "--pid": needs("root"),
     "--rootfs": needs("root"),
@@ -314,6 +398,14 @@ def test_option_does_what_its_help_says(
     done = call("run", *words, *command, input=b"typed")
     assert done.returncode == 0, done.stderr.decode()
     assert re.search(expected, done.stdout.decode().replace("\r", ""), re.MULTILINE), done.stdout
+
+
+@needs("cgroup-v1", "io")
+def test_weight_of_a_disk_without_a_scheduler_for_it_is_one_clear_error() -> None:
+    done = call("run", "--io-weight", "/usr:50", "--", "true")
+    if done.returncode:
+        assert_refused(done)
+        assert b"bfq" in done.stderr
 
 
 def test_every_option_is_tried() -> None:

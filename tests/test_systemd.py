@@ -98,6 +98,20 @@ COMMANDS = {
     "plain": [],
     "limits": ["-m", "64m", "--memory-swap", "-1", "--cpus", "1.5", "--pids-limit", "7"],
     "shares": ["-c", "512", "--cpuset-cpus", "0", "--ulimit", "nofile=10:unlimited"],
+    "memory": [
+        *("-m", "64m", "--memory-reservation", "32m", "--memory-swappiness", "7"),
+        *("--memory-high", "60m", "--memory-min", "1m", "--memory-zswap", "2m", "--oom-group"),
+    ],
+    "kept": ["--memory-low", "1m", "--oom-kill-disable"],
+    "cpu": [
+        *("--cpu-quota", "20000", "--cpu-period", "50000", "--cpu-burst", "1000"),
+        *("--cpu-weight", "50", "--cpu-idle", "--cpuset-mems", "0"),
+    ],
+    "io": [
+        *("--io-max", "/usr:rbps=1m,wbps=2m,riops=3,wiops=4", "--io-weight", "50"),
+        *("--io-weight", "/usr:60", "--io-latency", "/usr:5ms"),
+    ],
+    "odd": ["--hugetlb", "2MB=4m", "--rdma", "mlx=hca_handle=2,hca_object=3", "--misc", "sev=1"],
     "identity": ["-u", "1000:1000", "-w", "/tmp", "--hostname", "h", "--group-add", "7"],
     "environment": ["-e", "A=b=c", "-e", "B=", "--add-host", "h:1.2.3.4", "--dns", "1.1.1.1"],
     "mounts": ["-v", "/etc:/e:ro", "-v", "/etc:/f:noexec", "--tmpfs", "/t:size=1m,mode=700,exec"],
@@ -142,6 +156,13 @@ def test_options_that_units_need_are_all_known() -> None:
         "--pid",
         "--health-timeout",
         "--health-start-period",
+        "--oom-policy",  # only in the foreground
+        "--blkio-weight",  # other names for what --io-max and --io-weight say
+        "--blkio-weight-device",
+        "--device-read-bps",
+        "--device-write-bps",
+        "--device-read-iops",
+        "--device-write-iops",
     }
     for flag, option in flags.items():
         assert flag in aside or any(name in told.split() for name in option.flags), flag

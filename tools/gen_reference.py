@@ -124,10 +124,10 @@ is typed, may be called from any thread, and raises what the tree at the end sho
 """
 
 CHAPTERS = (
-    ("Running", "run run_async Result Usage"),
+    ("Running", "run run_async Result Usage Pressure DeviceUsage"),
     ("Machines", "Machine Process PIPE STDOUT DEVNULL"),
     ("Machines that live on", "machines DetachedMachine Attachment Output LogEntry Status"),
-    ("What is asked for", "Mount Device Rlimit Limits Spec Health LogOptions"),
+    ("What is asked for", "Mount Device Rlimit Limits IoLimit Spec Health LogOptions"),
     ("Events", "events Event"),
 )
 
@@ -145,6 +145,26 @@ OPTIONS = {
     "cpus": "CPUs' worth of time, at least 0.01",
     "cpu_shares": "relative weight, 2 to 262144",
     "cpuset_cpus": 'CPUs it may run on: `"0-2,4"`',
+    "cpuset_mems": 'memory nodes it may use: `"0"`',
+    "cpu_quota": "microseconds of CPU time in each period; -1 for no limit",
+    "cpu_period": "microseconds, 1000 to 1000000; 100000 by default",
+    "cpu_burst": "microseconds of unused quota that may be saved for later",
+    "cpu_weight": "relative weight, 1 to 10000; instead of `cpu_shares`",
+    "cpu_idle": "run only when nothing else wants to",
+    "memory_reservation": "bytes that are not reclaimed as long as others have some",
+    "memory_high": "reclaimed and slowed above it (cgroup v2)",
+    "memory_low": "as `memory_reservation` (cgroup v2)",
+    "memory_min": "never reclaimed below it (cgroup v2)",
+    "memory_zswap": "bytes of compressed swap (cgroup v2)",
+    "memory_swappiness": "0 to 100 (cgroup v1)",
+    "oom_group": "out of memory, all of the machine is killed (cgroup v2)",
+    "oom_policy": 'out of memory: `"kill"`, `"pause"` or `"grow:2G"`, up to that size',
+    "oom_kill_disable": "out of memory, it waits (cgroup v1)",
+    "io": "`IoLimit` objects",
+    "io_weight": "relative weight of I/O, 1 to 10000",
+    "hugetlb": '`{"2MB": "64M"}`: huge pages by their size',
+    "rdma": '`{"mlx4_0": "hca_handle=2"}` (cgroup v2)',
+    "misc": '`{"sev": 1}` (cgroup v2)',
     "pids": "number of processes and threads",
     "rlimits": "`Rlimit` objects",
     "read_only": "no writable layer over the root",
@@ -390,6 +410,7 @@ ATTRIBUTES = {
         "id": "its id, also the name of its control groups; empty until it is started.",
         "name": "the name it was given, or None.",
         "spec": "the `Spec` it is made of.",
+        "out_of_memory": "with an `oom_policy`, what happened when it ran out of memory.",
         "stdin": "with `PIPE`, a file to write to; of the first process, as the next two.",
         "stdout": "with `PIPE`, a file to read from.",
         "stderr": "with `PIPE`, a file to read from.",
@@ -410,9 +431,11 @@ INTERNAL = ("Machine.forget", "Machine.thaw", "Process.finish")
 
 def options_section() -> Iterator[str]:
     """Yield the table of what `run`, `run_async` and `Machine` take."""
-    node = definition(module("request"), "Options")
-    assert isinstance(node, ast.ClassDef)
-    found = [item for item in node.body if isinstance(item, ast.AnnAssign)]
+    found = []
+    for name in ("Options", "LimitOptions"):
+        node = definition(module("request"), name)
+        assert isinstance(node, ast.ClassDef)
+        found += [item for item in node.body if isinstance(item, ast.AnnAssign)]
     names = [ast.unparse(item.target) for item in found]
     check("OPTIONS", set(names) ^ set(OPTIONS))
     yield from ("## Options", "")

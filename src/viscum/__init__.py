@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from .machine import Machine
     from .process import DEVNULL, PIPE, STDOUT, Process
     from .record import Health, LogOptions, Status
-    from .resources.usage import Usage
+    from .resources.usage import DeviceUsage, Pressure, Usage
     from .result import Result
     from .running import run
-    from .spec import Device, Limits, Mount, Rlimit, Spec
+    from .spec import Device, IoLimit, Limits, Mount, Rlimit, Spec
 
 __all__ = [
     "DEVNULL",
@@ -44,9 +44,11 @@ __all__ = [
     "CommandNotFound",
     "DetachedMachine",
     "Device",
+    "DeviceUsage",
     "Event",
     "Health",
     "HostError",
+    "IoLimit",
     "LaunchError",
     "Limits",
     "LogEntry",
@@ -56,6 +58,7 @@ __all__ = [
     "Mount",
     "Output",
     "PlanError",
+    "Pressure",
     "Process",
     "Result",
     "Rlimit",
@@ -86,8 +89,8 @@ _HOMES = {
     "record": "Health LogOptions Status",
     "process": "DEVNULL PIPE STDOUT Process",
     "result": "Result",
-    "spec": "Device Limits Mount Rlimit Spec",
-    "resources.usage": "Usage",
+    "spec": "Device IoLimit Limits Mount Rlimit Spec",
+    "resources.usage": "DeviceUsage Pressure Usage",
     "errors": "CommandNotExecutable CommandNotFound HostError LaunchError MachineError PlanError "
     "SpecError TimeoutExpired ViscumError ViscumWarning",
 }

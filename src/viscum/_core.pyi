@@ -17,6 +17,46 @@ class Machine:
     def leave(self) -> None: ...
     def fileno(self) -> int: ...
 
+@final
+class Figures(tuple[float, ...]):
+    cpu_seconds: float
+    user_seconds: float
+    system_seconds: float
+    periods: int
+    throttled_periods: int
+    throttled_seconds: float
+    memory_bytes: int
+    peak_bytes: int
+    working_set_bytes: int
+    swap_bytes: int
+    refaults: int
+    oom_kills: int
+    pids: int
+    read_bytes: int
+    written_bytes: int
+    reads: int
+    writes: int
+    cpu_some_avg10: float
+    cpu_full_avg10: float
+    cpu_some_seconds: float
+    cpu_full_seconds: float
+    memory_some_avg10: float
+    memory_full_avg10: float
+    memory_some_seconds: float
+    memory_full_seconds: float
+    io_some_avg10: float
+    io_full_avg10: float
+    io_some_seconds: float
+    io_full_seconds: float
+
+@final
+class Meter:
+    def __new__(cls) -> Meter: ...
+    def add(self, machine_id: str, files: tuple[tuple[int, str], ...], most: int, /) -> None: ...
+    def remove(self, machine_id: str, /) -> bool: ...
+    def read(self, threads: int, /) -> dict[str, Figures]: ...
+    def close(self) -> None: ...
+
 def pipe() -> tuple[int, int]: ...
 def open_null() -> int: ...
 def open_below(folder: int, path: str, /) -> int: ...

@@ -7,7 +7,7 @@ import time
 from .errors import SpecError
 from .record import Config, Health, LogOptions, Restart
 from .registry import Record, find, new_machine_id
-from .request import make_limits, make_spec
+from .request import make_limits, make_spec, merged_bounds
 from .resources.limits import PREFIX
 from .result import nanoseconds
 from .spec import SHARED, Limits, check_limits, check_name
@@ -124,7 +124,7 @@ def changed_limits(before: Limits, changes: Mapping[str, object]) -> tuple[Limit
         raise TypeError(f"unknown limit {min(unknown)!r}")
     wanted = make_limits(changes)
     check_limits(wanted)
-    given = {name: value for name, value in wanted.__dict__.items() if value is not None}
-    merged = before.replace(**given)
+    given = {name: value for name, value in wanted.__dict__.items() if value not in (None, ())}
+    merged = before.replace(**{**given, "io": merged_bounds(before.io, wanted.io)})
     check_limits(merged)
     return wanted, merged

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from .logs import LogEntry
     from .process import Process
     from .record import Health, LogOptions
-    from .request import Options
+    from .request import LimitOptions, Options
+    from .resources.changing import Applied
 
     class LivingOptions(Options, total=False):
         """What `Machine.create` takes beside the options of a machine.
@@ -360,28 +361,37 @@ class DetachedMachine:
             self._renew_settings()
         self._note("rename", before=before)
 
-    def update(self, *, restart: str | None = None, **limits: str | float | None) -> None:
+    def update(
+        self,
+        *,
+        restart: str | None = None,
+        reclaim: float | None = None,
+        **limits: Unpack[LimitOptions],
+    ) -> Applied | None:
         """Change limits, live where it runs, all or none, and when it is started again.
 
-        Raises SpecError, HostError.
+        Returns what the kernel made of the limits of a running machine. `reclaim` gives it so many
+        seconds to take memory back, where more is in use than the new limit. Raises SpecError,
+        HostError.
         """
+        from . import launching
         from .creating import changed_limits, parse_restart
-        from .host import probe
-        from .resources.limits import apply_limits, group_folders
+        from .resources.groups import GroupSet
 
+        applied = None
         with Locked(self.record):
             config = self.config
             wanted, merged = changed_limits(config.spec.limits, limits)
             if self.record.status().state in RUNNING:
-                cgroups = probe().cgroups
-                folders = group_folders(cgroups, config.group)
-                apply_limits(wanted, folders, v1=bool(cgroups.v1))
+                groups = GroupSet.of(config.group, launching.this_host().cgroups)
+                applied = groups.apply(wanted, reclaim=reclaim)
             policy = config.restart if restart is None else parse_restart(restart)
             config = config.replace(spec=config.spec.replace(limits=merged), restart=policy)
             registry.write(self.record.folder, "config.json", config.encode())
             self.record = Record(self.id)
             self._renew_settings()
         self._note("update")
+        return applied
 
     def _renew_settings(self) -> None:
         """Tell a running monitor what has changed of its orders."""

@@ -53,6 +53,9 @@ class Cgroups(Frozen):
     v1: tuple[tuple[str, str], ...] = ()
     v2: str = ""
     v2_controllers: tuple[str, ...] = ()
+    cpus: str = "0"
+    mems: str = "0"
+    """CPUs and memory nodes of the v1 cpuset that machines' groups are made in."""
 
     @property
     def layout(self) -> str:
@@ -193,12 +196,14 @@ def _probe_cgroups() -> Cgroups:
             folder = _folder(mounts, groups, name)
             if os.access(folder, os.W_OK):
                 v1.append((name, folder))
+    folder = dict(v1).get("cpuset", "")
+    sets = [_read(f"{folder}/cpuset.effective_{what}").strip() or "0" for what in ("cpus", "mems")]
     if "" not in mounts:
-        return Cgroups(tuple(v1))
+        return Cgroups(tuple(v1), cpus=sets[0], mems=sets[1])
     top = mounts[""][0]
     v2 = _topmost_writable(_folder(mounts, groups, ""), top)
     controllers = _read(f"{v2}/cgroup.controllers").split() if v2 else []
-    return Cgroups(tuple(v1), v2, tuple(controllers))
+    return Cgroups(tuple(v1), v2, tuple(controllers), *sets)
 
 
 def _subordinate(file: str, uid: int) -> tuple[int, int] | None:

@@ -14,6 +14,7 @@ from .errors import HostError, LaunchError, ViscumWarning
 from .frozen import Frozen
 from .guard import capabilities
 from .guard.filter import compile_filter
+from .resources.delegation import delegate
 from .resources.limits import PREFIX
 from .sweep import sweep_groups
 
@@ -63,6 +64,7 @@ def this_host() -> Host:
         _kept.clear()  # of a parent that forked: its descriptors may be closed by now
         probed = host_module.probe()
         sweep_groups(probed.cgroups)
+        probed = probed.replace(cgroups=delegate(probed.cgroups))
         known = _host = (os.getpid(), os.geteuid(), probed)
     return known[2]
 
@@ -139,6 +141,20 @@ def load_quietly(compiled: Compiled) -> Ready:
     return Ready(compiled, native.load(compiled.plan), _opened(compiled))
 
 
+def hold_io(spec: Spec) -> None:
+    """Have the bounds of I/O hold buffered writes too, on disks that only this machine has."""
+    paths = [mount.source for mount in spec.mounts if mount.source]
+    folder = dict(this_host().cgroups.v1).get("blkio")
+    if folder and (paths or spec.limits.io):
+        from .resources.buffered import hold_buffered, release_buffered
+
+        try:
+            hold_buffered(spec.limits.io, folder)
+            release_buffered(paths, spec.limits.io, folder)
+        except OSError as error:
+            raise _unreadable(error) from None
+
+
 def warn_of_lost(compiled: Compiled) -> None:
     """Say what the host could not give, once."""
     for lost in compiled.lost:
@@ -156,6 +172,7 @@ def load(compiled: Compiled) -> Ready:
 def ready(spec: Spec) -> Ready:
     """Return the loaded plan of `spec`; the second time, the one of the first."""
     host = this_host()
+    hold_io(spec)
     known = recall(spec)
     if known is not None:
         return known

@@ -8,10 +8,10 @@ import time
 from _thread import allocate_lock
 
 from . import launching, native
-from .errors import HostError, MachineError, TimeoutExpired
+from .errors import MachineError, TimeoutExpired
 from .process import DEVNULL, PIPE, Process, Streams, close_quietly, open_end
-from .request import make_limits, make_spec
-from .resources.limits import settings_v1, settings_v2, write_all_or_none, write_text
+from .request import LIMIT_NAMES, make_limits, make_spec
+from .resources.groups import GroupSet
 from .resources.usage import Usage, oom_kills, usage_from
 from .result import DEFAULT_OUTPUT_LIMIT, FOREVER_NS, Result, exit_code, nanoseconds, verdict_of
 from .spec import check_limits, check_name
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from typing import Self, Unpack
 
     from .detached import DetachedMachine, LivingOptions
-    from .request import Options
+    from .request import LimitOptions, Options
+    from .resources.changing import Applied
+    from .resources.oom import OutOfMemory
 
 __all__ = ["Machine"]
 
 POLL_SECONDS = 0.005
-RESIZABLE_LIMITS = {"memory", "memory_swap", "cpus", "cpu_shares", "cpuset_cpus", "pids"}
 
 
 class Machine:
@@ -63,6 +64,7 @@ class Machine:
         self._owner = os.getpid()
         self._commands: set[native.CoreMachine] = set()
         self.id = ""
+        self.out_of_memory: list[OutOfMemory] = []
 
     # Machines that live on.
 
@@ -98,6 +100,7 @@ class Machine:
                 streams.close()
                 raise
             self._made = made
+            self._keep_policy()
             streams.hand_over()
             self.stdin = open_end(streams.ours_in, "wb")
             self.stdout = open_end(streams.ours_out, "rb")
@@ -114,6 +117,16 @@ class Machine:
     def _let_go(self) -> None:
         while self._held:
             os.close(self._held.pop())
+
+    def _keep_policy(self) -> None:
+        """Have a thread keep to the policy for lack of memory; the kernel itself only kills."""
+        if self.spec.oom_policy == "kill" or self._core is None:
+            return
+        from .resources.oom import Keeper, OomWatch, parse_policy
+
+        policy, most = parse_policy(self.spec.oom_policy)
+        watch = OomWatch(self._group_set(), policy, most)
+        Keeper(watch, self._core.fileno(), self.out_of_memory.append)
 
     def close(self) -> None:
         """Kill everything in the machine and give back what it took from the host; idempotent."""
@@ -134,7 +147,7 @@ class Machine:
         started from outside are reaped: they are this process's children.
         """
         if self._frozen():
-            self._freeze("0", "THAWED")
+            self._group_set().thaw()
         if core.wait(0) is None:
             core.signal(signals.SIGKILL)
         for command in self._commands:
@@ -143,7 +156,7 @@ class Machine:
     def thaw(self) -> None:
         """Let a paused machine go on, where pausing keeps SIGKILL from what is paused (v1)."""
         if self._frozen() and not launching.this_host().cgroups.v2:
-            self._freeze("0", "THAWED")
+            self._group_set().thaw()
 
     def forget(self, command: native.CoreMachine) -> None:
         """Drop a command that was released."""
@@ -319,41 +332,39 @@ class Machine:
 
     def usage(self) -> Usage:
         """Return what the machine used so far, as its groups count it."""
-        self._running()
-        return usage_from((0,) * 7, self._usage_files())
+        return self.groups.usage()
 
-    def resize(self, **limits: str | float | None) -> None:
-        """Change limits (`memory`, `memory_swap`, `cpus`, `cpu_shares`, `pids`) all or none.
+    def resize(self, *, reclaim: float | None = None, **limits: Unpack[LimitOptions]) -> Applied:
+        """Change limits, all or none; return what the kernel made of them (`rounded` values).
 
-        Raises SpecError for values that make no sense, HostError where the kernel refuses one:
-        the others are then as they were.
+        Takes every limit that `Machine` takes. Memory is not lowered below what is in use, unless
+        `reclaim` gives the kernel that many seconds to take it back. Raises SpecError for values
+        that make no sense, HostError where one cannot be had: the others are then as they were.
         """
         self._running()
-        if limits.keys() - RESIZABLE_LIMITS:
-            raise TypeError(f"unknown limit {min(limits.keys() - RESIZABLE_LIMITS)!r}")
+        if limits.keys() - LIMIT_NAMES:
+            raise TypeError(f"unknown limit {min(limits.keys() - LIMIT_NAMES)!r}")
         wanted = make_limits(limits)
         check_limits(wanted)
-        v1 = bool(launching.this_host().cgroups.v1)
-        folders, into = self._folders()
-        controllers = [controller for controller, _ in self._groups() if controller]
-        by_controller = dict(zip(controllers, folders, strict=True)) if v1 else {}
-        settings = settings_v1(wanted) if v1 else settings_v2(wanted)
-        places = [(by_controller.get(c, "") if v1 else into, file, v) for c, file, v in settings]
         with self._lock:
-            write_all_or_none(places)
+            return self.groups.apply(wanted, reclaim=reclaim)
 
-    def _groups(self) -> tuple[tuple[str, int], ...]:
-        return self._made.compiled.groups.slots if self._made else ()
+    @property
+    def groups(self) -> GroupSet:
+        """The machine's groups, for what this class has no method for."""
+        self._running()
+        return self._group_set()
+
+    def _group_set(self) -> GroupSet:
+        return GroupSet.of(self.id, launching.this_host().cgroups)
 
     def pause(self) -> None:
         """Freeze every process of the machine; returns once they stand still."""
-        self._running()
-        self._freeze("1", "FROZEN")
+        self.groups.freeze()
 
     def unpause(self) -> None:
         """Let the machine go on."""
-        self._running()
-        self._freeze("0", "THAWED")
+        self.groups.thaw()
 
     resume = unpause
 
@@ -363,21 +374,3 @@ class Machine:
             b"frozen 1" in events
             or (self._read("freezer", "freezer.state") or b"")[:6] == b"FROZEN"
         )
-
-    def _freeze(self, v2: str, v1: str) -> None:
-        folders, into = self._folders()
-        path, value = f"{into}/cgroup.freeze", v2
-        if not into:
-            freezer = [
-                f
-                for c, f in zip((c for c, _ in self._groups() if c), folders, strict=True)
-                if c == "freezer"
-            ]
-            if not freezer:
-                raise HostError("this host has no cgroup to pause a machine with")
-            path, value = f"{freezer[0]}/freezer.state", v1
-        write_text(path, value)
-        while self._frozen() != (v2 == "1"):
-            if self._core is None or self._core.wait(0) is not None:
-                return
-            time.sleep(POLL_SECONDS)

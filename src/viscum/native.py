@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CoreMachine",
+    "CoreMeter",
     "CorePlan",
+    "Figures",
     "enter",
     "give_away",
     "launch",
@@ -30,6 +32,8 @@ __all__ = [
 ]
 
 CoreMachine = _core.Machine
+CoreMeter = _core.Meter
+Figures = _core.Figures
 CorePlan = _core.Plan
 
 NO_FAULT = -1
@@ -178,6 +182,10 @@ _HINTS: Mapping[tuple[str, int], str] = {
     "for ordinary users' machines: choose another target",
     ("attach", errno_names.ENOTDIR): "a folder is needed there",
     ("cgroup", errno_names.ENOENT): "the group's parent is gone",
+    ("cgroup-write", errno_names.ENOENT): "this kernel does not have this limit: leave it out",
+    ("cgroup-write", errno_names.ENODEV): "there is no such block device, or it cannot be limited",
+    ("cgroup-write", errno_names.EOPNOTSUPP): "the disk's scheduler knows no weights: write bfq to "
+    "its queue/scheduler in /sys/block",
     ("cgroup-write", errno_names.EINVAL): "the kernel does not take this value",
     ("cgroup-write", errno_names.EBUSY): "the limit is below what is in use",
     ("cgroup-write", errno_names.EACCES): "the parent group allows less than this",

@@ -12,7 +12,7 @@ import os
 
 from .errors import ViscumError
 
-__all__ = ["data_folder", "make_folder", "run_folder"]
+__all__ = ["data_folder", "make_folder", "run_folder", "volumes_folder"]
 
 
 def run_folder() -> str:
@@ -35,6 +35,11 @@ def data_folder() -> str:
         return "/var/lib/viscum"
     home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     return os.path.join(home, "viscum")
+
+
+def volumes_folder() -> str:
+    """Return the path of the folder of named volumes."""
+    return os.path.join(data_folder(), "volumes")
 
 
 def make_folder(top: str, *below: str, hint: str = "make it writable") -> str:

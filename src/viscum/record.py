@@ -11,7 +11,7 @@ import os
 from .compact_json import dumps, loads
 from .errors import MachineError
 from .frozen import Frozen
-from .spec import Device, Limits, Mount, Rlimit, Spec
+from .spec import Device, IoLimit, Limits, Mount, Rlimit, Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,7 +128,10 @@ def _spec(plain: Mapping[str, Any]) -> Spec:
         if name in plain:
             fields[name] = tuple(kind(**_known(kind, item)) for item in plain[name])
     if "limits" in plain:
-        fields["limits"] = Limits(**_known(Limits, plain["limits"]))
+        limits = _known(Limits, plain["limits"])
+        bounds = plain["limits"].get("io", ())
+        limits["io"] = tuple(IoLimit(**_known(IoLimit, bound)) for bound in bounds)
+        fields["limits"] = Limits(**limits)
     return Spec(**fields)
 
 

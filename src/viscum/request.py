@@ -13,7 +13,38 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import TypedDict
 
-    class Options(TypedDict, total=False):
+    from .spec import IoLimit
+
+    class LimitOptions(TypedDict, total=False):
+        """The limits among the options; see `Limits`."""
+
+        memory: str | int | None
+        memory_swap: str | int | None
+        memory_reservation: str | int | None
+        memory_high: str | int | None
+        memory_low: str | int | None
+        memory_min: str | int | None
+        memory_zswap: str | int | None
+        memory_swappiness: int | None
+        oom_group: bool | None
+        oom_kill_disable: bool | None
+        cpus: float | None
+        cpu_quota: int | None
+        cpu_period: int | None
+        cpu_burst: int | None
+        cpu_shares: int | None
+        cpu_weight: int | None
+        cpu_idle: bool | None
+        cpuset_cpus: str | None
+        cpuset_mems: str | None
+        pids: int | None
+        io: Iterable[IoLimit]
+        io_weight: int | None
+        hugetlb: Mapping[str, str | int]
+        rdma: Mapping[str, str]
+        misc: Mapping[str, int]
+
+    class Options(LimitOptions, total=False):
         """What `viscum.run` and `viscum.Machine` take; see docs/reference for each."""
 
         rootfs: str | os.PathLike[str] | None
@@ -24,12 +55,6 @@ if TYPE_CHECKING:
         hostname: str | None
         mounts: Iterable[Mount]
         devices: Iterable[Device | str]
-        memory: str | int | None
-        memory_swap: str | int | None
-        cpus: float | None
-        cpu_shares: int | None
-        cpuset_cpus: str | None
-        pids: int | None
         rlimits: Iterable[Rlimit]
         read_only: bool
         network: str
@@ -46,12 +71,34 @@ if TYPE_CHECKING:
         hosts: Mapping[str, str]
         dns: Iterable[str]
         init: bool
+        oom_policy: str
         strict: bool
 
 
 __all__ = ["Options", "make_spec"]
 
-_LIMITS = ("memory", "memory_swap", "cpus", "cpu_shares", "cpuset_cpus", "pids")
+_SIZES = (
+    "memory memory_swap memory_reservation memory_high memory_low memory_min memory_zswap".split()
+)
+_NUMBERS = (
+    "cpu_quota cpu_period cpu_burst cpu_shares cpu_weight memory_swappiness pids io_weight"
+).split()
+_FLAGS = "oom_group oom_kill_disable cpu_idle".split()
+_UNLIMITED = (-1, "-1", "max")
+LIMIT_NAMES = frozenset(
+    (
+        *_SIZES,
+        *_NUMBERS,
+        *_FLAGS,
+        "cpus",
+        "cpuset_cpus",
+        "cpuset_mems",
+        "io",
+        "hugetlb",
+        "rdma",
+        "misc",
+    )
+)
 _PLAIN = (
     "hostname read_only network userns pid ipc uts seccomp no_new_privileges unmask init strict"
 ).split()
@@ -59,20 +106,52 @@ _PLAIN = (
 
 def make_limits(options: Mapping[str, object]) -> Limits:
     """Return the limits among `options`; raises SpecError for values that make no sense."""
-    given = {name: options[name] for name in _LIMITS if options.get(name) is not None}
-    for name in ("memory", "memory_swap"):
-        if name in given and given[name] not in (-1, "-1"):
-            given[name] = parse_size(given[name], name.replace("_", "-"))  # type: ignore[arg-type]
-    if given.get("memory_swap") == "-1":
-        given["memory_swap"] = -1
-    if given.get("memory") in (-1, "-1"):
-        raise SpecError(f"memory {given['memory']!r} is out of range", hint="such as 512M or 2g")
+    given = {name: options[name] for name in LIMIT_NAMES if options.get(name) is not None}
+    for name in _SIZES:
+        if name in given:
+            given[name] = _size_or_unlimited(given[name], name)
     if "cpus" in given:
         given["cpus"] = parse_cpus(given["cpus"])  # type: ignore[arg-type]
-    for name in ("pids", "cpu_shares"):
+    for name in _NUMBERS:
         if name in given:
             given[name] = _whole(given[name], name.replace("_", "-"))
+    for name in _FLAGS:
+        if name in given:
+            given[name] = bool(given[name])
+    if "io" in given:
+        from .resources.devices import resolve_bounds
+
+        given["io"] = resolve_bounds(given["io"])  # type: ignore[arg-type]
+    for name in ("hugetlb", "rdma", "misc"):
+        if name in given:
+            given[name] = _pairs(given[name], name)  # type: ignore[arg-type]
     return Limits(**given)  # type: ignore[arg-type]
+
+
+def merged_bounds(before: tuple[IoLimit, ...], changes: tuple[IoLimit, ...]) -> tuple[IoLimit, ...]:
+    """Return bounds of I/O with some changed, device by device."""
+    found = {bound.device: bound for bound in before}
+    for bound in changes:
+        given = {name: value for name, value in bound.__dict__.items() if value is not None}
+        known = found.get(bound.device)
+        found[bound.device] = bound if known is None else known.replace(**given)
+    return tuple(found.values())
+
+
+def _size_or_unlimited(value: object, name: str) -> int:
+    if value in _UNLIMITED and name != "memory":
+        return -1
+    if value in _UNLIMITED:
+        raise SpecError(f"memory {value!r} is out of range", hint="such as 512M or 2g")
+    return parse_size(value, name.replace("_", "-"))  # type: ignore[arg-type]
+
+
+def _pairs(given: Mapping[str, object], name: str) -> tuple[tuple[str, object], ...]:
+    if name == "hugetlb":
+        return tuple((size, parse_size(str(value), name)) for size, value in given.items())
+    if name == "misc":
+        return tuple((resource, _whole(value, name)) for resource, value in given.items())
+    return tuple((str(key), str(value)) for key, value in given.items())
 
 
 def _whole(value: object, what: str) -> int:
@@ -81,6 +160,15 @@ def _whole(value: object, what: str) -> int:
     except ValueError:
         raise SpecError(f"{what} {value!r} is not a whole number") from None
     return number
+
+
+def _oom_policy(text: object) -> str:
+    if text in (None, "kill"):
+        return "kill"
+    from .resources.oom import parse_policy
+
+    name, most = parse_policy(str(text))
+    return name if most is None else f"{name}:{most}"
 
 
 def _path(value: object) -> str | None:
@@ -123,6 +211,7 @@ def make_spec(command: Sequence[str], options: Mapping[str, object], **fixed: ob
     fields: dict[str, object] = {name: options[name] for name in _PLAIN if name in options}
     fields["limits"] = make_limits(options)
     fields["rootfs"] = rootfs = _path(options.get("rootfs"))
+    fields["oom_policy"] = _oom_policy(options.get("oom_policy"))
     user = options.get("user")
     fields["user"] = "" if user is None else str(user)
     fields["groups"] = tuple(str(group) for group in options.get("groups", ()))  # type: ignore[attr-defined]
@@ -143,5 +232,5 @@ def make_spec(command: Sequence[str], options: Mapping[str, object], **fixed: ob
 
 
 OPTION_NAMES = frozenset(
-    (*_PLAIN, *_LIMITS, "rootfs", "env", "workdir", "user", "groups", "mounts", "devices")
-) | frozenset(("rlimits", "cap_add", "cap_drop", "sysctls", "hosts", "dns"))
+    (*_PLAIN, *LIMIT_NAMES, "rootfs", "env", "workdir", "user", "groups", "mounts", "devices")
+) | frozenset(("rlimits", "cap_add", "cap_drop", "sysctls", "hosts", "dns", "oom_policy"))

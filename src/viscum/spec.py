@@ -15,6 +15,7 @@ __all__ = [
     "MAX_NAME",
     "NAME_CHARACTERS",
     "Device",
+    "IoLimit",
     "Limits",
     "Mount",
     "Rlimit",
@@ -125,12 +126,45 @@ class Rlimit(Frozen):
     hard: int
 
 
+class IoLimit(Frozen):
+    """Bounds of a machine's I/O on one device; None is no bound.
+
+    `device` is a block device by number (`254:0`), or an absolute path, which stands for the
+    device that what lies there is stored on. `rbps`, `wbps`: bytes a second read and written.
+    `riops`, `wiops`: operations a second. `weight`: 1 to 10000, 100 by default. `latency_us`:
+    the latency in microseconds that the machine is owed (version 2 only).
+    """
+
+    device: str
+    rbps: int | None = None
+    wbps: int | None = None
+    riops: int | None = None
+    wiops: int | None = None
+    weight: int | None = None
+    latency_us: int | None = None
+    own_disk: bool = False
+    """The device is a volume's own disk. Found out, not asked for."""
+
+
 class Limits(Frozen):
     """What a machine may use; None is no limit.
 
-    `memory`: bytes. `memory_swap`: bytes of memory and swap together, -1 for no limit on swap.
-    `cpus`: CPUs' worth of time. `cpu_shares`: relative weight, 2 to 262144, 1024 by default.
-    `cpuset_cpus`: a list as `0-2,4`. `pids`: number of tasks.
+    CPU. `cpus`: CPUs' worth of time; or `cpu_quota` microseconds (-1 for no limit) in each period
+    of `cpu_period` microseconds, 100000 by default. `cpu_burst`: microseconds of unused quota that
+    may be saved for later. `cpu_shares`: relative weight, 2 to 262144, 1024 by default; or
+    `cpu_weight`, 1 to 10000, 100 by default. `cpu_idle`: runs only when nothing else wants to.
+    `cpuset_cpus`, `cpuset_mems`: CPUs and memory nodes as `0-2,4`.
+
+    Memory, in bytes. `memory`: the limit. `memory_swap`: of memory and swap together, -1 for no
+    limit on swap. `memory_high`: reclaimed and slowed above it. `memory_low`, `memory_min`: not
+    reclaimed below it as long as others have something, or ever. `memory_reservation`: what
+    `memory_low` is on version 2, and the soft limit on version 1. `memory_zswap`: compressed swap.
+    `memory_swappiness`: 0 to 100, version 1 only. `oom_group`: processes are killed together.
+    `oom_kill_disable`: processes wait instead (version 1; else what `--oom-policy pause` does).
+
+    `pids`: number of tasks. `io`: bounds by device. `io_weight`: 1 to 10000, 100 by default.
+    `hugetlb`: pairs of a page size (`2MB`) and bytes. `rdma`: pairs of a device and its bounds
+    (`hca_handle=2 hca_object=2000`). `misc`: pairs of a resource and a number.
     """
 
     memory: int | None = None
@@ -139,6 +173,25 @@ class Limits(Frozen):
     cpu_shares: int | None = None
     cpuset_cpus: str | None = None
     pids: int | None = None
+    cpu_quota: int | None = None
+    cpu_period: int | None = None
+    cpu_burst: int | None = None
+    cpu_weight: int | None = None
+    cpu_idle: bool | None = None
+    cpuset_mems: str | None = None
+    memory_high: int | None = None
+    memory_low: int | None = None
+    memory_min: int | None = None
+    memory_reservation: int | None = None
+    memory_zswap: int | None = None
+    memory_swappiness: int | None = None
+    oom_group: bool | None = None
+    oom_kill_disable: bool | None = None
+    io: tuple[IoLimit, ...] = ()
+    io_weight: int | None = None
+    hugetlb: tuple[tuple[str, int], ...] = ()
+    rdma: tuple[tuple[str, str], ...] = ()
+    misc: tuple[tuple[str, int], ...] = ()
 
 
 class Spec(Frozen):
@@ -173,6 +226,8 @@ class Spec(Frozen):
     idle: bool = False
     tty: bool = False
     strict: bool = False
+    oom_policy: str = "kill"
+    """Out of memory: `kill`, `pause`, or `grow:BYTES` up to so many bytes."""
     lives: bool = False
     """Outlives the thread that starts it: ends with the process, and may be resized."""
     detached: bool = False
@@ -213,6 +268,13 @@ class Spec(Frozen):
         _check_words(self)
         _check_command(self)
         check_limits(self.limits)
+        if self.oom_policy != "kill" and self.limits.memory is None:
+            raise SpecError(f"oom-policy {self.oom_policy!r} needs a limit", hint="give --memory")
+        if self.oom_policy != "kill" and self.detached:
+            raise SpecError(
+                f"oom-policy {self.oom_policy!r} needs a caller that watches the machine",
+                hint="run it in the foreground, or put it under the governor",
+            )
         for mount in self.mounts:
             _check_mount(mount)
         for path, what in ((self.workdir, "working folder"), (self.rootfs, "rootfs")):
@@ -268,6 +330,39 @@ def _check_text(text: str) -> None:
 
 def check_limits(limits: Limits) -> None:
     """Raise SpecError where a limit makes no sense."""
+    _check_memory(limits)
+    _check_cpu(limits)
+    for name, low, high in _RANGES:
+        value = getattr(limits, name)
+        if value is not None and not low <= value <= high:
+            raise SpecError(
+                f"{name.replace('_', '-')} {value} is out of range", hint=f"{low} to {high}"
+            )
+    for name in ("cpuset_cpus", "cpuset_mems"):
+        value = getattr(limits, name)
+        if value is not None:
+            _check_set(value, name.replace("_", "-"))
+    for bound in limits.io:
+        _check_io(bound)
+    for size, _ in limits.hugetlb:
+        if not (size[:-2].isdigit() and size[-2:] in ("KB", "MB", "GB")):
+            raise SpecError(f"hugetlb page size {size!r} is unknown", hint="such as 2MB or 1GB")
+    for name, value in (*limits.rdma, *limits.misc):
+        if not name or not NAME_CHARACTERS.issuperset(name) or "\n" in str(value):
+            raise SpecError(f"the limit of {name!r} is not usable", hint="NAME=VALUE")
+
+
+_RANGES = (
+    ("cpu_shares", 2, 262144),
+    ("cpu_weight", 1, 10000),
+    ("cpu_period", 1000, 1_000_000),
+    ("io_weight", 1, 10000),
+    ("memory_swappiness", 0, 100),
+    ("pids", 1, 1 << 22),
+)
+
+
+def _check_memory(limits: Limits) -> None:
     if limits.memory is not None and not MIN_MEMORY <= limits.memory <= MAX_BYTES:
         raise SpecError(
             f"memory of {limits.memory} bytes is out of range", hint="give at least 512K"
@@ -277,23 +372,75 @@ def check_limits(limits: Limits) -> None:
         if limits.memory is None:
             raise SpecError("memory-swap needs memory", hint="it is the sum of memory and swap")
         if swap < limits.memory:
-            raise SpecError(f"memory-swap of {swap} bytes is below memory of {limits.memory}")
-    if limits.cpu_shares is not None and not 2 <= limits.cpu_shares <= 262144:
-        raise SpecError(f"cpu-shares {limits.cpu_shares} is out of range", hint="2 to 262144")
-    if limits.pids is not None and not 1 <= limits.pids <= 1 << 22:
-        raise SpecError(f"pids limit {limits.pids} is out of range", hint="1 to 4194304")
-    if limits.cpuset_cpus is not None:
-        _check_cpuset(limits.cpuset_cpus)
+            raise SpecError(
+                f"memory-swap of {swap} bytes is below memory of {limits.memory}",
+                hint="it is the sum of memory and swap",
+            )
+    bounds = [("memory", limits.memory), ("memory-high", limits.memory_high)]
+    for name in ("memory_reservation", "memory_low", "memory_min"):
+        value = getattr(limits, name)
+        for other, most in bounds:
+            if value is not None and most is not None and 0 <= most < value:
+                raise SpecError(
+                    f"{name.replace('_', '-')} of {value} bytes is above {other} of {most}",
+                    hint="what is kept for a machine must fit into what it may use",
+                )
+    if limits.memory_low is not None and limits.memory_reservation is not None:
+        raise SpecError("memory-low and memory-reservation are the same", hint="give one of them")
 
 
-def _check_cpuset(text: str) -> None:
+def _check_cpu(limits: Limits) -> None:
+    quota, period = limits.cpu_quota, limits.cpu_period
+    count = os.cpu_count() or 1
+    if limits.cpus is not None and (quota is not None or period is not None):
+        raise SpecError("cpus excludes cpu-quota and cpu-period", hint="cpus is their ratio")
+    if limits.cpus is not None and limits.cpus > count:
+        raise SpecError(
+            f"cpus {limits.cpus:g} is above what this host has", hint=f"0.01 to {count}"
+        )
+    if limits.cpu_shares is not None and limits.cpu_weight is not None:
+        raise SpecError("cpu-shares and cpu-weight are the same", hint="give one of them")
+    if quota is not None and quota != -1 and quota < 1000:
+        raise SpecError(f"cpu-quota {quota} is out of range", hint="microseconds from 1000, or -1")
+    if quota is not None and quota > count * (period or 100_000):
+        raise SpecError(
+            f"cpu-quota {quota} is above what this host has",
+            hint=f"at most {count * (period or 100_000)}: {count} CPUs in each period",
+        )
+    burst = limits.cpu_burst
+    if burst is not None and burst < 0:
+        raise SpecError(f"cpu-burst {burst} is out of range", hint="microseconds from 0")
+    if burst and quota is not None and burst > quota:
+        raise SpecError(f"cpu-burst {burst} is above cpu-quota {quota}")
+
+
+def _check_set(text: str, what: str) -> None:
     for part in text.split(","):
-        low, _, high = part.partition("-")
+        low, dash, high = part.partition("-")
         digits = low.isascii() and low.isdigit() and (high or low).isascii()
-        if not digits or not (high or low).isdigit() or int(high or low) < int(low):
-            raise SpecError(f"cpuset-cpus {text!r} is not a list of CPUs", hint="such as 0-2,4")
-        if int(high or low) >= (os.cpu_count() or 1):
-            raise SpecError(f"cpuset-cpus {text!r} names a CPU that this host does not have")
+        if (
+            (dash and not high)
+            or not digits
+            or not (high or low).isdigit()
+            or int(high or low) < int(low)
+        ):
+            raise SpecError(f"{what} {text!r} is not a list of numbers", hint="such as 0-2,4")
+        if what == "cpuset-cpus" and int(high or low) >= (os.cpu_count() or 1):
+            raise SpecError(f"{what} {text!r} names a CPU that this host does not have")
+
+
+def _check_io(bound: IoLimit) -> None:
+    major, _, minor = bound.device.partition(":")
+    if not (bound.device.isascii() and major.isdigit() and minor.isdigit()):
+        raise SpecError(
+            f"I/O device {bound.device!r} is not a device's number", hint="such as 254:0"
+        )
+    for name in ("rbps", "wbps", "riops", "wiops", "latency_us"):
+        value = getattr(bound, name)
+        if value is not None and not 0 < value <= MAX_BYTES:
+            raise SpecError(f"I/O limit {name} {value} is out of range", hint="a number above 0")
+    if bound.weight is not None and not 1 <= bound.weight <= 10000:
+        raise SpecError(f"I/O weight {bound.weight} is out of range", hint="1 to 10000")
 
 
 def _check_mount(mount: Mount) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from . import launching, native
+from . import launching, native, volumes
 from .errors import HostError, MachineError
 from .journal import events_path
 from .places import data_folder, make_folder, run_folder
@@ -42,6 +42,16 @@ def start(record: Record, client: int = -1) -> Compiled:
     config = record.config
     if not os.access(MONITOR, os.X_OK):
         raise HostError(f"{MONITOR!r} is missing", hint="install viscum again")
+    held = volumes.prepare(config.spec.mounts, config.spec.identity[:2])
+    try:
+        return _launch(record, config, host, client)
+    finally:
+        for fd in held:
+            os.close(fd)
+
+
+def _launch(record: Record, config: Config, host: Host, client: int) -> Compiled:
+    launching.hold_io(config.spec)
     compiled = launching.compile_machine(config.spec, host)
     launching.warn_of_lost(compiled)
     write(record.folder, "plan", compiled.plan.encode())

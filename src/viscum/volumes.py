@@ -11,10 +11,11 @@ import fcntl
 import os
 import time
 
+from . import disks
 from .compact_json import dumps, loads
 from .errors import SpecError, ViscumError
 from .frozen import Frozen
-from .places import data_folder, make_folder
+from .places import data_folder, make_folder, volumes_folder
 from .spec import MAX_NAME, NAME_CHARACTERS
 
 TYPE_CHECKING = False
@@ -66,7 +67,7 @@ def check_volume_name(name: str) -> str:
 
 
 def _base() -> str:
-    return os.path.join(data_folder(), "volumes")
+    return volumes_folder()
 
 
 def _make_base() -> str:
@@ -111,9 +112,16 @@ def find(name: str) -> Volume:
 
 
 def create(
-    name: str, labels: Mapping[str, str] | None = None, *, anonymous: bool = False
+    name: str,
+    labels: Mapping[str, str] | None = None,
+    *,
+    anonymous: bool = False,
+    size: int | None = None,
 ) -> Volume:
-    """Make a volume; raises ViscumError where one has that name already."""
+    """Make a volume, with a `size` in bytes on a disk of its own (root only).
+
+    Raises ViscumError where one has that name already.
+    """
     name = check_volume_name(name)
     target = os.path.join(_make_base(), name)
     folder = os.path.join(_base(), f"{NEW}{os.getpid():x}-{time.monotonic_ns():x}")
@@ -134,6 +142,8 @@ def create(
             for file, text in (("volume.json", dumps(record)), ("fresh", "")):
                 with open(f"{folder}/{file}", "x", encoding="utf-8") as stream:
                     stream.write(text)
+            if size is not None:
+                disks.make(folder, size)
             os.rename(folder, target)
         except BaseException:
             _empty(folder)
@@ -178,11 +188,25 @@ def hold(name: str) -> int:
             continue
         try:
             if os.path.samestat(os.fstat(fd), os.stat(home)):
+                _mount(home)
                 return fd
         except FileNotFoundError:
             pass  # it was removed while we waited
         os.close(fd)
     raise ViscumError(f"volume {name!r} is made and removed all the time", hint="try again")
+
+
+def _mount(home: str) -> None:
+    """Mount the volume's own disk, if it has one that is not mounted yet."""
+    folder = home + "/data"
+    if not os.path.exists(f"{home}/{disks.IMAGE}") or disks.is_mounted(folder):
+        return
+    lock = _lock(folder, fcntl.LOCK_EX)  # on what it is mounted over: others wait for it here
+    try:
+        if not disks.is_mounted(folder):
+            disks.mount(home, folder)
+    finally:
+        os.close(lock)
 
 
 def _is_random(name: str) -> bool:
@@ -259,6 +283,8 @@ def remove(
             text = ", ".join(using)
             hint = "viscum rm " + " ".join(using)
             raise ViscumError(f"volume {name!r} is used by {text}", hint=hint)
+        if disks.is_mounted(home + "/data"):
+            disks.unmount(home + "/data")
         gone = os.path.join(_base(), f"{GONE}{os.getpid():x}-{time.monotonic_ns():x}")
         try:
             os.rename(home, gone)

@@ -6,6 +6,7 @@ import os
 
 from ..errors import SpecError
 from ..spec import Mount, Rlimit, parse_size
+from .limit_options import limit_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -207,21 +208,16 @@ def seconds(text: str, flag: str) -> float:
     return value
 
 
-_PLAIN = (
-    "memory memory_swap cpus cpu_shares cpuset_cpus hostname network userns pid ipc uts user "
-    "workdir"
-).split()
+_PLAIN = "oom_policy hostname network userns pid ipc uts user workdir".split()
 
 
 def machine_options(parsed: Parsed) -> tuple[list[str], dict[str, object], dict[str, object]]:
     """Return the command, the options of the Python API, and fields of the spec beside them."""
-    options: dict[str, object] = {}
+    options = limit_options(parsed)
     for key in _PLAIN:
         value = parsed.text(key)
         if value is not None:
             options[key] = value
-    if parsed.text("pids_limit") not in (None, "-1", "0"):
-        options["pids"] = parsed.text("pids_limit")
     if parsed.text("rootfs") is not None:
         options["rootfs"] = parsed.text("rootfs")
     for key in ("read_only", "init", "strict"):

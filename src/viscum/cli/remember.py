@@ -23,6 +23,7 @@ __all__ = ["remember", "remember_living"]
 
 MAX_REMEMBERED = 64
 NEVER = (
+    "oom_policy",
     "volumes_from",
     "sdnotify",
     "tty",

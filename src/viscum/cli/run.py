@@ -9,7 +9,7 @@ import sys
 import time
 
 from .. import launching, native
-from ..errors import SpecError
+from ..errors import HostError, SpecError
 from ..foreground import entry
 from ..request import make_spec
 from ..resources.usage import oom_kills
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ..drivers.process import Compiled
+    from ..resources.oom import Keeper, KernelLog
     from ..spec import Spec
     from .parser import Parsed
 
@@ -99,12 +100,44 @@ class Foreground:
                 self.core.signal(signal.SIGKILL)
 
 
-def _finish(foreground: Foreground, compiled: Compiled, timeout: float | None) -> int:
+def _kernel_log(spec: Spec) -> KernelLog | None:
+    """Open the kernel's log before the launch: what is told later must not be missed."""
+    if spec.limits.memory is None:
+        return None
+    from ..resources.oom import KernelLog
+
+    return KernelLog()
+
+
+def _watch_memory(
+    core: native.CoreMachine, machine_id: str, spec: Spec, log: KernelLog | None
+) -> Keeper | None:
+    """Have lack of memory told at once, and handled as --oom-policy says."""
+    if log is None:
+        return None
+    from ..resources.groups import GroupSet
+    from ..resources.oom import Keeper, OomWatch, parse_policy
+
+    policy, most = parse_policy(spec.oom_policy)
+    groups = GroupSet.of(machine_id, launching.this_host().cgroups)
+    try:
+        watch = OomWatch(groups, policy, most, log=log)
+    except HostError:  # it has no memory group here, or has ended
+        log.close()
+        return None
+    return Keeper(watch, core.fileno(), lambda report: _complain(report.describe()))
+
+
+def _finish(
+    foreground: Foreground, compiled: Compiled, timeout: float | None, keeper: Keeper | None
+) -> int:
     code, timed_out = foreground.wait(timeout)
+    if keeper is not None:
+        keeper.join()
     files = tuple(foreground.core.read(slot, file) for slot, file in compiled.files)
     if timed_out:
         _complain(f"the machine was killed after {timeout:g} s")
-    elif oom_kills(files):
+    elif keeper is None and oom_kills(files):
         _complain("a process was killed: the machine ran out of memory (see --memory)")
     return code
 
@@ -228,23 +261,26 @@ def _foreground(
     for lost in compiled.lost:
         _complain(f"warning: this host cannot give {lost}")
     remember.remember(parsed, spec, compiled)
+    launching.hold_io(spec)
     ready = launching.load_quietly(compiled)
     machine_id = launching.new_id()
     with entry(machine_id, parsed.text("name"), spec, labels) as written, Target(share) as target:
         streams = Streams(compiled.owner, interactive=parsed.on("interactive"), tty=spec.tty)
         signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until they can be forwarded
+        log = _kernel_log(spec)
         core = _launch(ready, machine_id, streams, target.fd)
         try:
             written.started(core.pid)
             foreground = Foreground(core, spec)
             foreground.stopping = bool(parsed.text("stop_signal") or parsed.text("stop_timeout"))
+            keeper = _watch_memory(core, machine_id, spec, log)  # its thread takes no signals
             foreground.forward()
             if not spec.tty:
-                return _finish(foreground, compiled, timeout)
+                return _finish(foreground, compiled, timeout, keeper)
             from .terminal import Relay
 
             with Relay(core.descriptor(compiled.terminal_slot), parsed.on("interactive")):
-                return _finish(foreground, compiled, timeout)
+                return _finish(foreground, compiled, timeout, keeper)
         finally:
             core.release(compiled.kill_slot)
             streams.drain()

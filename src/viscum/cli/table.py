@@ -21,6 +21,7 @@ _AREAS = {
     "copying": ("cp", "diff", "export"),
     "volumes": ("volume create", "volume ls", "volume inspect", "volume rm", "volume prune"),
     "generating": ("generate systemd",),
+    "resources": ("metrics",),
     "host": ("doctor", "version"),
     "completing": ("completion", "__names"),
 }

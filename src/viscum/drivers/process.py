@@ -29,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..host import Host
     from ..plan import Operation
-    from ..spec import Spec
+    from ..spec import Limits, Spec
 
 __all__ = ["Compiled", "compile_exec", "compile_plan"]
 
@@ -192,11 +192,12 @@ def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b""
     slots, parts = Slots(), Sections()
     ids = choose_ids(spec, host)
     parts.load.append(op("expect-host", host.machine, host.release))
-    groups = compile_groups(spec.limits, host.cgroups, slots, resizable=spec.lives or spec.detached)
+    limits = _limits(spec, host)
+    groups = compile_groups(limits, host.cgroups, slots, resizable=spec.lives or spec.detached)
     parts.load += groups.load
     parts.prepare += groups.prepare
     parts.release += groups.release
-    parts.lost += [f"the limit {file} (no cgroup controller for it)" for file in groups.lost]
+    parts.lost += groups.lost
     if spec.pid != "private" and groups.into == NONE:
         raise HostError(
             "with the process ids of others only a cgroup of version 2 can end all of a machine, "
@@ -227,11 +228,20 @@ def compile_plan(spec: Spec, host: Host, *, init: str = "", seccomp: bytes = b""
         Plan(operations),
         tuple(parts.lost),
         groups,
-        usage_files(groups, v1=bool(host.cgroups.v1)),
+        usage_files(groups, v1="memory" in dict(host.cgroups.v1)),
         groups.slot("") if spec.pid != "private" else NONE,
         terminal[0],
         owner_of(spec, ids),
     )
+
+
+def _limits(spec: Spec, host: Host) -> Limits:
+    if spec.oom_policy == "kill":
+        return spec.limits
+    from ..resources.oom import limits_for_policy
+
+    version = 1 if "memory" in dict(host.cgroups.v1) else 2
+    return limits_for_policy(spec.limits, spec.oom_policy, version)
 
 
 def _namespace_flags(spec: Spec, ids: Ids) -> int:

@@ -6,7 +6,7 @@ import os
 import time
 
 from ..errors import HostError
-from .limits import write_text
+from .writing import write_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

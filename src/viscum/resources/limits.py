@@ -1,37 +1,24 @@
-"""Limits as cgroup operations, for version 1, version 2 and the hybrid of both.
-
-Shares and weight are converted as the OCI runtime specification's reference does:
-weight = 1 + (shares - 2) * 9999 / 262142.
-"""
+"""Limits as cgroup operations, for version 1, version 2 and the hybrid of both."""
 
 from __future__ import annotations
 
 import os
 
-from ..errors import HostError
 from ..frozen import Frozen
 from ..plan import NONE, op
+from .settings import settings, settings_v1, unheld
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from ..host import Cgroups
     from ..plan import Operation
     from ..spec import Limits
 
-__all__ = [
-    "Groups",
-    "apply_limits",
-    "compile_groups",
-    "group_folders",
-    "settings_v1",
-    "settings_v2",
-    "write_all_or_none",
-]
+__all__ = ["PREFIX", "Groups", "compile_groups", "group_folders", "lost_limits"]
 
-PERIOD_US = 100_000
-RESIZABLE = ("cpu", "memory", "pids", "freezer")
+RESIZABLE = ("cpu", "cpuset", "memory", "pids", "blkio", "freezer")
 PREFIX = "viscum-"
 """What the names of machines' groups begin with; the machine's id follows."""
 
@@ -61,50 +48,11 @@ class Groups(Frozen):
         return tuple(paths.values()), into
 
 
-def settings_v1(limits: Limits) -> list[tuple[str, str, str]]:
-    """Return (controller, file, value) for each limit, in the order they must be written."""
-    settings = []
-    if limits.memory is not None:
-        settings.append(("memory", "memory.limit_in_bytes", str(limits.memory)))
-    if limits.memory_swap is not None:
-        settings.append(("memory", "memory.memsw.limit_in_bytes", str(limits.memory_swap)))
-    if limits.cpus is not None:
-        settings.append(("cpu", "cpu.cfs_period_us", str(PERIOD_US)))
-        settings.append(("cpu", "cpu.cfs_quota_us", str(round(limits.cpus * PERIOD_US))))
-    if limits.cpu_shares is not None:
-        settings.append(("cpu", "cpu.shares", str(limits.cpu_shares)))
-    if limits.cpuset_cpus is not None:
-        settings.append(("cpuset", "cpuset.cpus", limits.cpuset_cpus))
-        settings.append(("cpuset", "cpuset.mems", "0"))
-    if limits.pids is not None:
-        settings.append(("pids", "pids.max", str(limits.pids)))
-    return settings
-
-
-def settings_v2(limits: Limits) -> list[tuple[str, str, str]]:
-    """Return (controller, file, value) for each limit; the v2 counterpart of `settings_v1`."""
-    settings = []
-    if limits.memory is not None:
-        settings.append(("memory", "memory.max", str(limits.memory)))
-    if limits.memory_swap is not None:
-        swap = "max" if limits.memory_swap == -1 else limits.memory_swap - (limits.memory or 0)
-        settings.append(("memory", "memory.swap.max", str(swap)))
-    if limits.cpus is not None:
-        settings.append(("cpu", "cpu.max", f"{round(limits.cpus * PERIOD_US)} {PERIOD_US}"))
-    if limits.cpu_shares is not None:
-        weight = 1 + (limits.cpu_shares - 2) * 9999 // 262142
-        settings.append(("cpu", "cpu.weight", str(weight)))
-    if limits.cpuset_cpus is not None:
-        settings.append(("cpuset", "cpuset.cpus", limits.cpuset_cpus))
-    if limits.pids is not None:
-        settings.append(("pids", "pids.max", str(limits.pids)))
-    return settings
-
-
 class _Builder:
     """Collects the operations of the groups that are needed."""
 
-    def __init__(self, new_slot: Callable[[], int], name: str) -> None:
+    def __init__(self, cgroups: Cgroups, new_slot: Callable[[], int], name: str) -> None:
+        self.cgroups = cgroups
         self.new_slot = new_slot
         self.name = name
         self.load: list[Operation] = []
@@ -122,34 +70,32 @@ class _Builder:
         self.slots[controller] = slot
         return slot
 
-    def v1(self, folders: dict[str, str], limits: Limits, keep: tuple[str, ...]) -> Iterator[str]:
-        """Add the v1 groups of `limits` and those to `keep`; yield what this host cannot give."""
-        for controller in keep:
+    def v1(self, folders: dict[str, str], limits: Limits, keep: tuple[str, ...]) -> None:
+        """Add the v1 groups that `limits` need, and those to `keep`."""
+        wanted = [name for name, _, _ in settings_v1(limits)]
+        for controller in dict.fromkeys((*keep, *wanted)):
             if controller in folders:
                 self.group(controller, folders[controller])
                 self.enter.append(op("cgroup-join", self.new_slot()))
-        for controller, file, value in settings_v1(limits):
-            if controller not in folders:
-                yield file
-                continue
-            if controller not in self.slots:
-                slot = self.group(controller, folders[controller])
-                tasks = self.new_slot()
-                self.enter.append(op("cgroup-join", tasks))
-            else:
-                slot = self.slots[controller]
+
+    def write(self, settings: Iterable[tuple[str, str, str]]) -> None:
+        """Write settings to the groups; those of version 2 have one group for all controllers."""
+        for controller, file, value in settings:
+            slot = self.slots.get(controller, self.slots.get("", NONE))
             self.prepare.append(op("cgroup-write", slot, file, value))
-        # Opened once the limits stand: an empty cpuset takes no task.
-        for slot, join in zip(self.slots.values(), self.enter, strict=True):
+
+    def admit(self) -> None:
+        """Open the v1 groups for who enters, once the limits stand: an empty cpuset takes none."""
+        groups = [slot for controller, slot in self.slots.items() if controller]
+        for slot, join in zip(groups, self.enter, strict=True):
             self.prepare.append(op("cgroup-open", join["slot"], slot, "tasks"))
 
-    def v2(self, cgroups: Cgroups, limits: Limits) -> Iterator[str]:
-        """Add the settings of the v2 group; yield those that this host cannot give."""
-        for controller, file, value in settings_v2(limits):
-            if controller in cgroups.v2_controllers:
-                self.prepare.append(op("cgroup-write", self.slots[""], file, value))
-            else:
-                yield file
+    def whole_set(self, limits: Limits) -> Iterator[tuple[str, str, str]]:
+        """Yield the CPUs and memory nodes of a new v1 group, where the limits leave them open."""
+        if limits.cpuset_cpus is None:
+            yield "cpuset", "cpuset.cpus", self.cgroups.cpus
+        if limits.cpuset_mems is None:
+            yield "cpuset", "cpuset.mems", self.cgroups.mems
 
 
 def compile_groups(
@@ -161,17 +107,14 @@ def compile_groups(
     group is made only for the controllers that have a limit to hold, or with `resizable` for those
     that may get one.
     """
-    builder = _Builder(new_slot, "{id}")
-    lost: list[str] = []
-    into = NONE
-    if cgroups.v1:
-        lost += builder.v1(dict(cgroups.v1), limits, RESIZABLE if resizable else ())
-    if cgroups.v2:
-        into = builder.group("", cgroups.v2)
-        if not cgroups.v1:
-            lost += builder.v2(cgroups, limits)
-    elif not cgroups.v1:
-        lost += [file for _, file, _ in settings_v2(limits)]
+    builder = _Builder(cgroups, new_slot, "{id}")
+    builder.v1(dict(cgroups.v1), limits, RESIZABLE if resizable else ())
+    into = builder.group("", cgroups.v2) if cgroups.v2 else NONE
+    wanted, _ = settings(limits, dict(cgroups.v1), cgroups.v2_controllers)
+    if "cpuset" in builder.slots:
+        wanted = [*builder.whole_set(limits), *wanted]
+    builder.write(wanted)
+    builder.admit()
     return Groups(
         tuple(builder.load),
         tuple(builder.prepare),
@@ -179,8 +122,14 @@ def compile_groups(
         tuple(builder.release),
         tuple(builder.slots.items()),
         into,
-        tuple(lost),
+        lost_limits(limits, cgroups),
     )
+
+
+def lost_limits(limits: Limits, cgroups: Cgroups) -> tuple[str, ...]:
+    """Return in words what a host with these groups cannot give of `limits`."""
+    _, lost = settings(limits, dict(cgroups.v1), cgroups.v2_controllers)
+    return (*lost, *unheld(limits, dict(cgroups.v1)))
 
 
 def group_folders(cgroups: Cgroups, name: str) -> dict[str, str]:
@@ -188,56 +137,3 @@ def group_folders(cgroups: Cgroups, name: str) -> dict[str, str]:
     roots = {**dict(cgroups.v1), **({"": cgroups.v2} if cgroups.v2 else {})}
     folders = {controller: f"{root}/{name}" for controller, root in roots.items()}
     return {controller: path for controller, path in folders.items() if os.path.isdir(path)}
-
-
-def _read_text(path: str) -> str:
-    with open(path, encoding="ascii") as file:
-        return file.read().strip()
-
-
-def write_text(path: str, text: str) -> None:
-    """Write a file of a group in one call; raises OSError."""
-    with open(path, "wb", buffering=0) as file:
-        file.write(text.encode())
-
-
-def write_all_or_none(places: list[tuple[str, str, str]]) -> None:
-    """Write (folder, file, value) each, or leave everything as it was and raise HostError.
-
-    What a value may be can depend on another one (v1 memory below memory and swap), so those
-    that are refused are tried once more after the rest.
-    """
-    done: list[tuple[str, str]] = []
-    waiting = list(places)
-    for attempt in range(2):
-        refused = []
-        for folder, file, value in waiting:
-            path = f"{folder}/{file}"
-            try:
-                before = _read_text(path) if folder else ""
-                write_text(path, value)
-            except OSError as error:
-                refused.append((folder, file, value))
-                reason = (error.strerror or "").lower() if folder else "no controller for it here"
-            else:
-                done.append((path, before))
-        waiting = refused
-        if not waiting:
-            return
-        if attempt:
-            break
-    for path, before in reversed(done):
-        write_text(path, before)
-    raise HostError(
-        f"{waiting[0][1]} cannot become {waiting[0][2]}: {reason}",
-        hint="is it below what is in use? nothing was changed",
-    )
-
-
-def apply_limits(limits: Limits, folders: Mapping[str, str], *, v1: bool) -> None:
-    """Write `limits` to the groups in `folders` (by v1 controller; v2 under ""), all or none.
-
-    Raises HostError.
-    """
-    settings = settings_v1(limits) if v1 else settings_v2(limits)
-    write_all_or_none([(folders.get(c if v1 else "", ""), file, v) for c, file, v in settings])

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ...record import Config
-    from ...spec import Mount, Spec
+    from ...spec import IoLimit, Mount, Spec
 
 __all__ = ["create_words"]
 
@@ -38,12 +38,41 @@ def _mount(mount: Mount) -> Iterator[str]:
     yield from ("--volume", f"{mount.volume or mount.source}:{mount.where}{third}")
 
 
+LIMITS = (
+    "memory memory_swap memory_reservation memory_high memory_low memory_min memory_zswap "
+    "memory_swappiness cpus cpu_quota cpu_period cpu_burst cpu_shares cpu_weight cpuset_cpus "
+    "cpuset_mems io_weight"
+).split()
+LIMIT_SWITCHES = ("oom_group", "oom_kill_disable", "cpu_idle")
+
+
+def _io(bound: IoLimit) -> Iterator[str]:
+    """Yield the bounds of a device by its number, which was found when they were asked for."""
+    rates = [
+        f"{name}={value}"
+        for name in ("rbps", "wbps", "riops", "wiops")
+        if (value := getattr(bound, name)) is not None
+    ]
+    if rates:
+        yield from ("--io-max", f"{bound.device}:{','.join(rates)}")
+    if bound.weight is not None:
+        yield from ("--io-weight", f"{bound.device}:{bound.weight}")
+    if bound.latency_us is not None:
+        yield from ("--io-latency", f"{bound.device}:{bound.latency_us}us")
+
+
 def _limits(spec: Spec) -> Iterator[str]:
     limits = spec.limits
-    for name in ("memory", "memory_swap", "cpus", "cpu_shares", "cpuset_cpus"):
+    for name in LIMITS:
         value = getattr(limits, name)
         if value is not None:
             yield from (_flag(name), f"{value:g}" if isinstance(value, float) else str(value))
+    yield from (_flag(name) for name in LIMIT_SWITCHES if getattr(limits, name))
+    for bound in limits.io:
+        yield from _io(bound)
+    for name in ("hugetlb", "rdma", "misc"):
+        for key, value in getattr(limits, name):
+            yield from (_flag(name), f"{key}={str(value).replace(' ', ',')}")
     if limits.pids is not None:
         yield from ("--pids-limit", str(limits.pids))
     for limit in spec.rlimits:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 
 from ...errors import MachineError
+from ...host import probe
+from ...resources.limits import lost_limits
 from ..listing import ago, duration
 from ..moments import timestamp
 
@@ -168,6 +170,7 @@ def details(record: Record) -> dict[str, Any]:
             "of": config.target,
         },
         "Loosened": list(spec.loosened),
+        "Lost": list(lost_limits(spec.limits, probe().cgroups)),
         "Spec": _plain(spec),
         "Now": timestamp(time.time_ns()),
     }

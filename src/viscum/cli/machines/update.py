@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import sys
+
 from ...errors import SpecError
+from ..limit_options import limit_options
+from ..machine_options import seconds
 from .finding import each_machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ...detached import DetachedMachine
     from ..parser import Parsed
 
 __all__ = ["main"]
 
-LIMITS = ("memory", "memory_swap", "cpus", "cpu_shares", "cpuset_cpus")
-
 
 def main(parsed: Parsed) -> int:
     """Change limits of machines while they run, all that are given or none."""
-    limits: dict[str, str | float | None] = {
-        key: text for key in LIMITS if (text := parsed.text(key)) is not None
-    }
+    limits = limit_options(parsed)
     if parsed.text("pids_limit") is not None:
         limits["pids"] = parsed.text("pids_limit")
-    restart = parsed.text("restart")
+    restart, reclaim = parsed.text("restart"), parsed.text("reclaim")
     if not limits and restart is None:
         raise SpecError("there is nothing to change", hint="such as --memory 1g")
-    return each_machine(parsed, lambda machine: machine.update(restart=restart, **limits))
+    time = None if reclaim is None else seconds(reclaim, "--reclaim")
+
+    def update(machine: DetachedMachine) -> None:
+        applied = machine.update(restart=restart, reclaim=time, **limits)  # type: ignore[arg-type]
+        for text in applied.lost if applied else ():
+            print(f"viscum: warning: {machine.name} does not get {text}", file=sys.stderr)
+        for text in applied.rounded if applied else ():
+            print(f"viscum: {machine.name}: {text}", file=sys.stderr)
+        if applied and applied.reclaimed:
+            count = applied.reclaimed >> 10
+            print(f"viscum: {machine.name}: {count} KiB were taken back", file=sys.stderr)
+
+    return each_machine(parsed, update)

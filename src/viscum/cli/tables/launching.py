@@ -4,7 +4,44 @@ from __future__ import annotations
 
 from ..parser import HELP, Command, Option
 
-__all__ = ["COMMANDS", "DETACH_KEYS", "LIVING", "MACHINE", "SDNOTIFY", "VOLUMES_FROM"]
+__all__ = ["COMMANDS", "DETACH_KEYS", "LIMITS", "LIVING", "MACHINE", "SDNOTIFY", "VOLUMES_FROM"]
+
+LIMITS = (
+    Option("--memory-reservation", "SIZE", "not reclaimed below it as long as others have some"),
+    Option("--memory-high", "SIZE", "reclaimed and slowed above it (cgroup v2)"),
+    Option("--memory-low", "SIZE", "the same as --memory-reservation (cgroup v2)"),
+    Option("--memory-min", "SIZE", "never reclaimed below it (cgroup v2)"),
+    Option("--memory-zswap", "SIZE", "limit of compressed swap (cgroup v2)"),
+    Option("--memory-swappiness", "NUMBER", "0 to 100: readiness to swap (cgroup v1)"),
+    Option("--oom-group", "", "out of memory, kill all of the machine (cgroup v2)"),
+    Option("--oom-policy", "kill|pause|grow:SIZE", "out of memory: what is done about it (kill)"),
+    Option("--oom-kill-disable", "", "out of memory, wait instead of killing (cgroup v1)"),
+    Option("--cpus", "NUMBER", "CPUs' worth of time: 1.5"),
+    Option("--cpu-quota", "MICROSECONDS", "CPU time in each period, -1 for no limit"),
+    Option("--cpu-period", "MICROSECONDS", "the period, 1000 to 1000000 (100000)"),
+    Option("--cpu-burst", "MICROSECONDS", "unused quota that may be saved for later"),
+    Option("-c --cpu-shares", "NUMBER", "relative weight, 2 to 262144"),
+    Option("--cpu-weight", "NUMBER", "relative weight, 1 to 10000; instead of --cpu-shares"),
+    Option("--cpu-idle", "", "run only when nothing else wants to"),
+    Option("--cpuset-cpus", "LIST", "CPUs it may run on: 0-2,4"),
+    Option("--cpuset-mems", "LIST", "memory nodes it may use: 0,1"),
+    Option("--pids-limit", "NUMBER", "number of processes and threads"),
+    Option(
+        "--io-max", "DEVICE|PATH|VOLUME:KEY=N,…", "rbps, wbps, riops, wiops a second", repeats=True
+    ),
+    Option("--io-weight", "[DEVICE|PATH:]N", "relative weight of I/O, 1 to 10000", repeats=True),
+    Option("--io-latency", "DEVICE|PATH:TIME", "latency that it is owed: 5ms, 800us", repeats=True),
+    Option("--blkio-weight", "NUMBER", "relative weight of I/O, 10 to 1000"),
+    Option("--blkio-weight-device", "DEVICE:NUMBER", "the same for one device", repeats=True),
+    Option("--device-read-bps", "DEVICE:SIZE", "bytes read a second", repeats=True),
+    Option("--device-write-bps", "DEVICE:SIZE", "bytes written a second", repeats=True),
+    Option("--device-read-iops", "DEVICE:NUMBER", "reads a second", repeats=True),
+    Option("--device-write-iops", "DEVICE:NUMBER", "writes a second", repeats=True),
+    Option("--hugetlb", "PAGESIZE=SIZE", "huge pages it may use: 2MB=64M", repeats=True),
+    Option("--rdma", "DEVICE=KEY=N,…", "hca_handle and hca_object (cgroup v2)", repeats=True),
+    Option("--misc", "RESOURCE=NUMBER", "a resource of the misc controller (v2)", repeats=True),
+)
+"""Limits beside those of memory and swap; `update` takes them as well."""
 
 MACHINE = (
     Option("-i --interactive", "", "keep stdin open"),
@@ -23,10 +60,7 @@ MACHINE = (
     Option("--entrypoint", "COMMAND", "the program; the words after the options become arguments"),
     Option("-m --memory", "SIZE", "memory limit: 512M, 2g"),
     Option("--memory-swap", "SIZE|-1", "limit of memory and swap together"),
-    Option("--cpus", "NUMBER", "CPUs' worth of time: 1.5"),
-    Option("-c --cpu-shares", "NUMBER", "relative weight, 2 to 262144"),
-    Option("--cpuset-cpus", "LIST", "CPUs it may run on: 0-2,4"),
-    Option("--pids-limit", "NUMBER", "number of processes and threads"),
+    *LIMITS,
     Option("--ulimit", "NAME=SOFT[:HARD]", "a resource limit: nofile=1024:2048", repeats=True),
     Option("--read-only", "", "no writable layer over the root"),
     Option("--cap-add", "NAME", "add a capability, or ALL", repeats=True),

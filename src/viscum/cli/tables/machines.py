@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..parser import HELP, Command, Option
-from .launching import DETACH_KEYS
+from .launching import DETACH_KEYS, LIMITS
 from .volumes import FORMAT, NO_TRUNC
 
 __all__ = ["COMMANDS"]
@@ -128,10 +128,8 @@ COMMANDS = (
         (
             Option("-m --memory", "SIZE", "memory limit: 512M, 2g"),
             Option("--memory-swap", "SIZE|-1", "limit of memory and swap together"),
-            Option("--cpus", "NUMBER", "CPUs' worth of time: 1.5"),
-            Option("-c --cpu-shares", "NUMBER", "relative weight, 2 to 262144"),
-            Option("--cpuset-cpus", "LIST", "CPUs it may run on: 0-2,4"),
-            Option("--pids-limit", "NUMBER", "number of processes and threads"),
+            *LIMITS,
+            Option("--reclaim", "SECONDS", "time to take memory back that is above a new limit"),
             Option("--restart", "POLICY", "no, on-failure[:N], always, unless-stopped"),
             HELP,
         ),

@@ -20,6 +20,9 @@ COMMANDS = (
         "make a volume",
         (
             Option("-l --label", "NAME=VALUE", "a label, for people and programs", repeats=True),
+            Option(
+                "--size", "SIZE", "on a disk of its own, of that size: limits of I/O hold it all"
+            ),
             Option("-d --driver", "local", "where its data live"),
             HELP,
         ),

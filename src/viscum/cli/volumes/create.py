@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ... import volumes
 from ...errors import SpecError
+from ...spec import parse_size
 from ...wiping import wipe
 from ..filters import parse_labels
 
@@ -25,7 +26,8 @@ def main(parsed: Parsed) -> int:
     labels = parse_labels(parsed.texts("label"))
     name = parsed.words[0] if parsed.words else _random_name()
     volumes.sweep(wipe)
-    print(volumes.create(name, labels).name)
+    size = None if parsed.text("size") is None else parse_size(parsed.text("size") or "", "--size")
+    print(volumes.create(name, labels, size=size).name)
     return 0
 
 
