@@ -6,7 +6,17 @@ import os
 
 from .errors import SpecError
 from .rootfs import look_up_user
-from .spec import Device, Limits, Mount, Rlimit, Spec, parse_cpus, parse_size
+from .spec import (
+    Device,
+    Limits,
+    Mount,
+    Rlimit,
+    Spec,
+    parse_cpu_bounds,
+    parse_cpus,
+    parse_memory_bounds,
+    parse_size,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,9 +34,9 @@ if TYPE_CHECKING:
         hostname: str | None
         mounts: Iterable[Mount]
         devices: Iterable[Device | str]
-        memory: str | int | None
+        memory: str | int | tuple[int, int] | None
         memory_swap: str | int | None
-        cpus: float | None
+        cpus: float | str | tuple[float, float] | None
         cpu_shares: int | None
         cpuset_cpus: str | None
         pids: int | None
@@ -46,6 +56,7 @@ if TYPE_CHECKING:
         hosts: Mapping[str, str]
         dns: Iterable[str]
         init: bool
+        machine_class: str
         strict: bool
 
 
@@ -53,7 +64,8 @@ __all__ = ["Options", "make_spec"]
 
 _LIMITS = ("memory", "memory_swap", "cpus", "cpu_shares", "cpuset_cpus", "pids")
 _PLAIN = (
-    "hostname read_only network userns pid ipc uts seccomp no_new_privileges unmask init strict"
+    "hostname read_only network userns pid ipc uts seccomp no_new_privileges unmask init strict "
+    "machine_class"
 ).split()
 
 
@@ -101,6 +113,20 @@ def _device(device: Device | str) -> Device:
     return Device(source, target, access or "rwm")
 
 
+def _take_bounds(options: Mapping[str, object], fields: dict[str, object]) -> Mapping[str, object]:
+    """Move bounds (`cpus="0.5..2"`) to fields of the spec; return options with their upper ends
+    as limits: what holds as long as nobody governs.
+    """
+    plain = dict(options)
+    for name, parse in (("cpus", parse_cpu_bounds), ("memory", parse_memory_bounds)):
+        value = options.get(name)
+        if isinstance(value, (tuple, list)) or (isinstance(value, str) and ".." in value):
+            bounds = parse(value)
+            fields["cpu_bounds" if name == "cpus" else "memory_bounds"] = bounds
+            plain[name] = bounds[1]
+    return plain
+
+
 def make_spec(command: Sequence[str], options: Mapping[str, object], **fixed: object) -> Spec:
     """Return the checked spec of `command` with the options of the Python API.
 
@@ -112,6 +138,7 @@ def make_spec(command: Sequence[str], options: Mapping[str, object], **fixed: ob
     if unknown:
         raise TypeError(f"unknown option {min(unknown)!r}")
     fields: dict[str, object] = {name: options[name] for name in _PLAIN if name in options}
+    options = _take_bounds(options, fields)
     fields["limits"] = make_limits(options)
     fields["rootfs"] = rootfs = _path(options.get("rootfs"))
     user = options.get("user")

@@ -222,6 +222,8 @@ def machine_options(parsed: Parsed) -> tuple[list[str], dict[str, object], dict[
             options[key] = value
     if parsed.text("pids_limit") not in (None, "-1", "0"):
         options["pids"] = parsed.text("pids_limit")
+    if parsed.text("class") is not None:
+        options["machine_class"] = parsed.text("class")
     if parsed.text("rootfs") is not None:
         options["rootfs"] = parsed.text("rootfs")
     for key in ("read_only", "init", "strict"):
