@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ViscumError,
         ViscumWarning,
     )
+    from .governor import Governor
     from .journal import Event, events
     from .logs import LogEntry
     from .machine import Machine
@@ -45,6 +46,7 @@ __all__ = [
     "DetachedMachine",
     "Device",
     "Event",
+    "Governor",
     "Health",
     "HostError",
     "LaunchError",
@@ -84,6 +86,7 @@ _HOMES = {
     "logs": "LogEntry",
     "journal": "Event events",
     "record": "Health LogOptions Status",
+    "governor.loop": "Governor",
     "process": "DEVNULL PIPE STDOUT Process",
     "result": "Result",
     "spec": "Device Limits Mount Rlimit Spec",

@@ -27,9 +27,13 @@ __all__ = [
     "open_null",
     "pipe",
     "run",
+    "wait_pressure",
+    "watch",
 ]
 
 CoreMachine = _core.Machine
+watch = _core.watch
+wait_pressure = _core.wait_pressure
 CorePlan = _core.Plan
 
 NO_FAULT = -1

@@ -1,0 +1,113 @@
+"""Which machines there are to govern, and within which bounds."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import SpecError, ViscumError
+from ..frozen import Frozen
+from ..resources.limits import PREFIX
+from .manners import DEFAULT_CLASS, Bounds, manner_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..host import Cgroups
+    from ..spec import Spec
+    from .manners import Manner
+
+CALLS_A_LISTING = 8
+"""One group may have come as another one went: so the folder is listed now and then anyway."""
+
+__all__ = ["Governed", "Roster", "governed_of"]
+
+
+class Governed(Frozen):
+    """A machine that the governor is asked to govern: its group's name, and what its owner
+    allows. `shares` is the scheduler's weight that the owner set, None where he left it.
+    """
+
+    name: str
+    group: str
+    manner: Manner
+    cpus: Bounds | None = None
+    memory: Bounds | None = None
+    shares: int | None = None
+
+
+def governed_of(name: str, group: str, spec: Spec) -> Governed | None:
+    """Return what `spec` leaves to the governor, None where it leaves nothing."""
+    if spec.cpu_bounds is None and spec.memory_bounds is None:
+        return None
+    return Governed(
+        name,
+        group,
+        manner_of(spec.machine_class or DEFAULT_CLASS),
+        None if spec.cpu_bounds is None else Bounds(*spec.cpu_bounds),
+        None if spec.memory_bounds is None else Bounds(*spec.memory_bounds),
+        spec.limits.cpu_shares,
+    )
+
+
+class Roster:
+    """Finds machines by their groups: a folder listing a time, and one look at each new one."""
+
+    def __init__(self, cgroups: Cgroups, *, follow: bool = True) -> None:
+        folders = dict(cgroups.v1)
+        self._folder = cgroups.v2 or folders.get("cpu", "") or next(iter(folders.values()), "")
+        self._follow = follow
+        self._given: dict[str, Governed] = {}
+        self._known: set[str] = set()
+        self._count = self._calls = 0
+
+    def give(self, governed: Governed) -> None:
+        """Add a machine of this program; raises SpecError where its name is taken."""
+        if governed.name in {other.name for other in self._given.values()}:
+            raise SpecError(f"machine {governed.name!r} is governed already")
+        self._given[governed.group] = governed
+
+    def drop(self, name: str) -> None:
+        """Leave a machine of this program alone from now on."""
+        for group, governed in list(self._given.items()):
+            if governed.name == name:
+                del self._given[group]
+
+    def changes(self) -> tuple[list[Governed], set[str]]:
+        """Return the machines that are new since the last call, and the groups that are gone.
+
+        Most calls only compare how many groups there are.
+        """
+        try:
+            count = os.stat(self._folder).st_nlink
+        except OSError:
+            count = -1
+        self._calls += 1
+        if count == self._count and self._calls % CALLS_A_LISTING:
+            return [], set()
+        self._count = count
+        try:
+            present = {n for n in os.listdir(self._folder) if n.startswith(PREFIX)}
+        except OSError:
+            present = set()
+        gone = self._known - present
+        new = present - self._known
+        self._known = present
+        found = [governed for group in new if (governed := self._look_up(group)) is not None]
+        return found, gone
+
+    def forget(self, group: str) -> None:
+        """Look at a group again at the next call: what it belongs to was not ready."""
+        self._known.discard(group)
+        self._count = -1
+
+    def _look_up(self, group: str) -> Governed | None:
+        given = self._given.get(group)
+        if given is not None or not self._follow:
+            return given
+        from ..registry import Record
+
+        record = Record(group.removeprefix(PREFIX))
+        try:
+            config = record.config
+        except ViscumError:
+            return None  # of `viscum.run`, or of another user
+        return governed_of(config.name, group, config.spec)
