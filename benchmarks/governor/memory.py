@@ -96,8 +96,22 @@ class Watcher:
         return statistics.fmean(self.samples)
 
 
+def busy_seconds(machine):
+    """Return CPU time, and time in which all of a machine stood still for memory or I/O: what
+    having less memory can add to, whatever else runs on the host.
+    """
+    folder = f"{this_host().cgroups.v2}/{machine.id}"
+    stalled = 0
+    for kind in ("memory", "io"):
+        with open(f"{folder}/{kind}.pressure", encoding="ascii") as file:
+            stalled += int(file.read().split("total=")[-1])
+    return machine.usage().cpu_seconds + stalled / 1e6
+
+
 def once(folder, how):
-    """Run both to their ends; return seconds of each and the mean of MiB held together."""
+    """Run both to their ends; return seconds of each, seconds that each was busy or stood still
+    for memory or I/O, and the mean of MiB held together.
+    """
     prepare(folder)
     mounts = [viscum.Mount(folder, "/work")]
     options = {"mounts": mounts, "memory": "16M..1G", "userns": "host"}
@@ -121,11 +135,12 @@ def once(folder, how):
         for thread in threads:
             thread.join()
         held = watcher.close()
+        busy = [busy_seconds(machine) for machine in (build, service)]
     if governor:
         governor.close()
     if any(code for code, _ in ends.values()):
         raise RuntimeError(f"a machine failed: {ends}")
-    return ends["build"][1] - began, ends["service"][1] - began, held / MIB
+    return ends["build"][1] - began, ends["service"][1] - began, *busy, held / MIB
 
 
 def measure(rounds):
@@ -143,11 +158,12 @@ def measure(rounds):
     print(f"memory: a build and a service with cold data, {swap}, {rounds} rounds")
     base = [statistics.median(column) for column in zip(*runs["not governed"], strict=True)]
     for how, values in runs.items():
-        build, service, held = (statistics.median(c) for c in zip(*values, strict=True))
-        less = 100 * (1 - held / base[2])
-        print(
-            f"  {how:<14} held {held:5.0f} MiB ({less:+.0f} % less)"
-            f"  build {build:5.1f} s ({100 * (build / base[0] - 1):+.1f} %)"
-            f"  service {service:5.1f} s ({100 * (service / base[1] - 1):+.1f} %)"
-        )
+        build, service, busy, served, held = map(statistics.median, zip(*values, strict=True))
+        less = 100 * (1 - held / base[4])
+        print(f"  {how:<14} held {held:5.0f} MiB ({less:+.0f} % less)")
+        for what, time_, work, at in (("build", build, busy, 0), ("service", service, served, 1)):
+            print(
+                f"    {what:<8} {time_:6.1f} s ({100 * (time_ / base[at] - 1):+.1f} %), of which "
+                f"busy or stalled {work:6.2f} s ({100 * (work / base[at + 2] - 1):+.1f} %)"
+            )
     print(f"  target: at least {MEMORY_TARGET} % less, at most {TIME_TARGET} % more time")
