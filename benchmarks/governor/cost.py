@@ -8,7 +8,7 @@ import time
 import viscum
 
 MACHINES = 100
-SETTLE, SECONDS = 75, 20
+SETTLE, SECONDS = 60, 15
 CLASSES = ("latency", "batch", "idle")
 NOW_AND_THEN = "while :; do sleep 0.5; done"
 TARGET = 0.5

@@ -7,18 +7,20 @@ import os
 from ..errors import SpecError, ViscumError
 from ..frozen import Frozen
 from ..resources.limits import PREFIX
+from ..spec import parse_cpu_bounds, parse_memory_bounds
 from .manners import DEFAULT_CLASS, Bounds, manner_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..host import Cgroups
+    from ..machine import Machine
     from ..spec import Spec
     from .manners import Manner
 
 CALLS_A_LISTING = 8
 """One group may have come as another one went: so the folder is listed now and then anyway."""
 
-__all__ = ["Governed", "Roster", "governed_of"]
+__all__ = ["Governed", "Roster", "governed_by_call", "governed_of"]
 
 
 class Governed(Frozen):
@@ -45,6 +47,33 @@ def governed_of(name: str, group: str, spec: Spec) -> Governed | None:
         None if spec.cpu_bounds is None else Bounds(*spec.cpu_bounds),
         None if spec.memory_bounds is None else Bounds(*spec.memory_bounds),
         spec.limits.cpu_shares,
+    )
+
+
+def governed_by_call(
+    machine: Machine | str,
+    name: str | None,
+    cpus: tuple[float, float] | str | None,
+    memory: tuple[int, int] | str | None,
+    machine_class: str | None,
+) -> Governed:
+    """Return what `Governor.add` was asked to govern; raises SpecError."""
+    group = machine if isinstance(machine, str) else machine.id
+    spec = None if isinstance(machine, str) else machine.spec
+    cpu_bounds = parse_cpu_bounds(cpus) if cpus is not None else spec and spec.cpu_bounds
+    memory_bounds = (
+        parse_memory_bounds(memory) if memory is not None else spec and spec.memory_bounds
+    )
+    if not cpu_bounds and not memory_bounds:
+        raise SpecError("a governed machine needs bounds", hint='cpus="0.5..2", memory="64M..1G"')
+    given = name or (None if isinstance(machine, str) else machine.name)
+    return Governed(
+        given or group,
+        group,
+        manner_of(machine_class or (spec and spec.machine_class) or DEFAULT_CLASS),
+        Bounds(*cpu_bounds) if cpu_bounds else None,
+        Bounds(*memory_bounds) if memory_bounds else None,
+        spec.limits.cpu_shares if spec else None,
     )
 
 

@@ -21,7 +21,7 @@ __all__ = ["Sweep"]
 
 HOST_PRESSURE = "/proc/pressure/cpu"
 TICK_MS = 20
-LONGEST_TICK_MS = 40
+LONGEST_TICK_MS = 50
 MACHINES_A_TICK_MS = 2
 """With more machines than this for each millisecond the ticks are longer, too."""
 MOVED_US = 4000
@@ -29,7 +29,7 @@ MOVED_US = 4000
 LEAST_US = 3000
 """Microseconds in which nothing of a machine could run, from which it is looked at closely."""
 SHORTEST_SECONDS = 0.02
-LONGEST_SECONDS = 0.15
+LONGEST_SECONDS = 0.2
 SUSPECT_SECONDS = 0.01
 SHARE_OF_CORE = 0.0015
 """What sweeping may cost: with more machines it is done less often, down to the longest time."""
@@ -62,13 +62,15 @@ class Sweep:
 
     def stop(self) -> None:
         """Let `wait` return False from now on; may be called from a signal handler."""
-        os.eventfd_write(self._stop, 1)
+        if self._stop >= 0:
+            os.eventfd_write(self._stop, 1)
 
     def close(self) -> None:
         """Close the host's files."""
         for fd in (self._host, self._stat, self._stop):
             if fd >= 0:
                 os.close(fd)
+        self._host = self._stat = self._stop = -1
 
     def add(self, live: Live) -> None:
         """Watch a machine."""
