@@ -289,6 +289,20 @@ def test_limits_are_right_when_the_bounds_are_of_a_machine_that_lives_on(places)
         subprocess.run([*command, "rm", "-f", "web"], capture_output=True, check=True, timeout=60)
 
 
+@needs("root", "cpu")
+def test_machine_in_the_foreground_is_found_too(places):
+    command = [os.path.join(sys.prefix, "bin", "viscum"), "run", "--cpus", "0.1..1", "--"]
+    with viscum.Governor() as governor:
+        for _ in range(2):  # the second time a plan could have been remembered
+            process = subprocess.Popen([*command, "sleep", "30"])
+            try:
+                until(governor.limits, "found")
+            finally:
+                process.terminate()
+                process.wait()
+            until(lambda: not governor.limits(), "forgotten")
+
+
 # The sweep.
 
 

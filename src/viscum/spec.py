@@ -232,6 +232,11 @@ class Spec(Frozen):
     """How the governor treats it: "latency", "batch" or "idle"."""
 
     @property
+    def bounded(self) -> bool:
+        """Whether the governor may move a limit of it."""
+        return self.cpu_bounds is not None or self.memory_bounds is not None
+
+    @property
     def shares(self) -> bool:
         """Whether a namespace is that of another machine."""
         return SHARED in (self.network, self.pid, self.ipc)
@@ -284,7 +289,7 @@ def _check_words(spec: Spec) -> None:
             raise SpecError(
                 f"{field.replace('_', ' ')} {value!r} is unknown", hint=f"one of: {known}"
             )
-    if spec.machine_class and not (spec.cpu_bounds or spec.memory_bounds):
+    if spec.machine_class and not spec.bounded:
         raise SpecError(
             f"class {spec.machine_class!r} without bounds says nothing",
             hint="give bounds to move limits in: --cpus 0.5..2 or --memory 64M..1G",

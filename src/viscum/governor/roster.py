@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..host import Cgroups
     from ..machine import Machine
+    from ..registry import Record
     from ..spec import Spec
     from .manners import Manner
 
@@ -120,23 +121,38 @@ class Roster:
         gone = self._known - present
         new = present - self._known
         self._known = present
-        found = [governed for group in new if (governed := self._look_up(group)) is not None]
-        return found, gone
+        found = {group: self._given[group] for group in new if group in self._given}
+        if self._follow and len(found) < len(new):
+            found.update(self._registered(new - set(found)))
+        return list(found.values()), gone
 
     def forget(self, group: str) -> None:
         """Look at a group again at the next call: what it belongs to was not ready."""
         self._known.discard(group)
         self._count = -1
 
-    def _look_up(self, group: str) -> Governed | None:
-        given = self._given.get(group)
-        if given is not None or not self._follow:
-            return given
-        from ..registry import Record
+    def _registered(self, groups: set[str]) -> dict[str, Governed]:
+        """Return those of `groups` whose machines are registered with bounds."""
+        from ..registry import Record, machines
 
-        record = Record(group.removeprefix(PREFIX))
-        try:
-            config = record.config
-        except ViscumError:
-            return None  # of `viscum.run`, or of another user
-        return governed_of(config.name, group, config.spec)
+        found: dict[str, Governed] = {}
+        strangers: set[str] = set()
+        for group in groups:
+            record = Record(group.removeprefix(PREFIX))
+            if record.exists():
+                found.update(_bounded(record, {group}))
+            else:
+                strangers.add(group)
+        if strangers:  # of machines in the foreground, which have ids of their own; or of no record
+            for record in machines():
+                found.update(_bounded(record, strangers))
+        return found
+
+
+def _bounded(record: Record, groups: set[str]) -> dict[str, Governed]:
+    try:
+        config = record.config
+    except ViscumError:
+        return {}
+    governed = governed_of(config.name, config.group, config.spec)
+    return {config.group: governed} if governed and config.group in groups else {}
