@@ -31,7 +31,7 @@ __all__ = ["Governor"]
 
 NICE = -15
 SLOW_TICK_SECONDS = 0.1
-LONG_TICK_SECONDS = 0.2
+LONG_TICK_SECONDS = 0.25
 MANY = 20
 """How often the times of the next looks are compared with the clock; with many machines less."""
 APPLY_SECONDS = 0.5

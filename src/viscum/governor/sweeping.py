@@ -21,11 +21,11 @@ __all__ = ["Sweep"]
 
 HOST_PRESSURE = "/proc/pressure/cpu"
 TICK_MS = 20
-LONGEST_TICK_MS = 50
-MACHINES_A_TICK_MS = 2
+LONGEST_TICK_MS = 60
+MACHINES_A_TICK_MS = 1.5
 """With more machines than this for each millisecond the ticks are longer, too."""
-MOVED_US = 4000
-"""Microseconds of waiting on the host, in one tick, from which the machines are looked at."""
+MOVED_US = 200
+"""Microseconds of waiting on the host, for each ms of a tick, from which machines are looked at."""
 LEAST_US = 3000
 """Microseconds in which nothing of a machine could run, from which it is looked at closely."""
 SHORTEST_SECONDS = 0.02
@@ -91,6 +91,7 @@ class Sweep:
 
     def wait(self, most: float) -> bool:
         """Wait for pressure on the host, at most for `most` seconds; False: it was stopped."""
+        tick = min(max(int(len(self._lives) / MACHINES_A_TICK_MS), TICK_MS), LONGEST_TICK_MS)
         if self.soon:
             least, most = NEVER_MOVED, min(most, SUSPECT_SECONDS)
         elif self._moved:  # known already, but it is too early to look
@@ -99,8 +100,7 @@ class Sweep:
         elif self._lives and self._host < 0:
             least, most = NEVER_MOVED, min(most, self._spacing)
         else:
-            least = MOVED_US if self._lives else NEVER_MOVED
-        tick = min(max(len(self._lives) // MACHINES_A_TICK_MS, TICK_MS), LONGEST_TICK_MS)
+            least = MOVED_US * tick if self._lives else NEVER_MOVED
         outcome = wait_pressure(self._host, self._stop, least, tick, math.ceil(most * 1000))
         self._moved |= outcome == 1
         return outcome != 2
