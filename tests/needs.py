@@ -104,6 +104,13 @@ def _controller(name: str) -> Callable[[], str]:
     return check
 
 
+def _io() -> str:
+    cgroups = host.probe().cgroups
+    if "blkio" in dict(cgroups.v1) or "io" in cgroups.v2_controllers:
+        return ""
+    return "no blkio or io controller to make groups in"
+
+
 def _group_v1() -> str:
     return "" if host.probe().cgroups.v1 else "no cgroup v1 controller to make groups in"
 
@@ -164,6 +171,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "memory": _controller("memory"),
     "pids": _controller("pids"),
     "cpuset": _controller("cpuset"),
+    "io": _io,
     "memory-swap": _swap_limit,
     "freezer": _freezer,
     "landlock": _landlock,

@@ -16,8 +16,12 @@ import viscum
 from needs import needs
 from viscum import native
 from viscum.governor import decisions
-from viscum.governor.fleet import Decision
+from viscum.governor.crowding import Crowding
+from viscum.governor.fleet import Decision, Fleet
 from viscum.governor.groups import Handles
+from viscum.governor.live import Live
+from viscum.governor.manners import BATCH
+from viscum.governor.roster import Governed
 from viscum.governor.sweeping import Sweep
 from viscum.launching import this_host
 
@@ -301,6 +305,38 @@ def test_machine_in_the_foreground_is_found_too(places):
                 process.terminate()
                 process.wait()
             until(lambda: not governor.limits(), "forgotten")
+
+
+@needs("root", "io", "cgroup-v1", "cgroup-v2")
+def test_io_of_a_noisy_neighbour_is_capped_and_let_go(places, monkeypatch):
+    """Groups are made by hand: what is written on the disk is not what matters here."""
+    cgroups = this_host().cgroups
+    blkio = dict(cgroups.v1)["blkio"]
+    group = "viscum-test-io"
+    folders = [f"{blkio}/{group}", f"{cgroups.v2}/{group}"]
+    with open("/proc/partitions", encoding="ascii") as file:
+        major, minor = file.read().split("\n")[2].split()[:2]
+    device = f"{major}:{minor}"
+    for folder in folders:
+        os.mkdir(folder)
+    try:
+        handles = Handles(cgroups, group)
+        member = Fleet(1.0, 1.0).add("job", BATCH)
+        live = Live(Governed("job", group, BATCH), handles, member)
+        crowding = Crowding()
+        crowding._bytes["job"] = (0, (device,))
+        crowding._cap(live, 5e6)
+        path = f"{folders[0]}/blkio.throttle.write_bps_device"
+        with open(path, encoding="ascii") as file:
+            assert file.read() == f"{device} 5000000\n"
+        assert any(line == f"{path}\t{device} 0\n" for line in crowding.rest_lines(live))
+        crowding.forget(live)
+        with open(path, encoding="ascii") as file:
+            assert file.read() == ""
+        handles.close()
+    finally:
+        for folder in folders:
+            os.rmdir(folder)
 
 
 # The sweep.
