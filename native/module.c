@@ -83,6 +83,15 @@ static PyMethodDef methods[] = {
      PyDoc_STR("run(plan, id, input, captures, limit, timeout_ns, kill_slot, files, uid, gid,\n"
                "    fail_at)\n"
                "-> (stat, timed_out, stdout, stderr, truncated, files)")},
+    {"wait_pressure", vs_py_wait_pressure, METH_VARARGS,
+     PyDoc_STR("wait_pressure(pressure, stop, least, tick, most) -> 0 quiet, 1 moved, 2 stopped\n\n"
+               "Wait until /proc/pressure/cpu rose by `least` us within a `tick`, for at most\n"
+               "`most` (both in ms), or until the descriptor `stop` can be read.")},
+    {"watch", vs_py_watch, METH_VARARGS,
+     PyDoc_STR("watch(descriptors, totals, least) -> indexes\n\n"
+               "Read each cpu.pressure or cpu.stat; return the indexes whose total rose by at\n"
+               "least `least`, and -index-1 of those that cannot be read. Arrays of int and\n"
+               "int64; a total is replaced only where its index is returned.")},
     {NULL, NULL, 0, NULL},
 };
 

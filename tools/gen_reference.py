@@ -65,7 +65,10 @@ NOTES = {
     "entrypoint": "One word, not a line for a shell.",
     "memory": "At least 512K. Units are powers of 1024: `k`, `m`, `g`, `t`, also as `MB`, `MiB`.",
     "memory_swap": "Never below `--memory`, which it needs. `-1` is no limit on swap.",
-    "cpus": "At least 0.01.",
+    "cpus": "At least 0.01. Bounds are for [the governor](../how-to/governor.md); where nobody "
+    "governs, the upper one is the limit.",
+    "class": "Only with bounds. `latency` machines are served first, `idle` ones last.",
+    "print_unit": "See [the governor](../how-to/governor.md#let-systemd-keep-it-running).",
     "pids_limit": "`0` and `-1` are no limit.",
     "ulimit": "Names as in getrlimit(2), without `RLIMIT_`, in small letters; values are numbers "
     "or `unlimited`.",
@@ -129,6 +132,7 @@ CHAPTERS = (
     ("Machines that live on", "machines DetachedMachine Attachment Output LogEntry Status"),
     ("What is asked for", "Mount Device Rlimit Limits IoLimit Spec Health LogOptions"),
     ("Events", "events Event"),
+    ("Limits that follow the workload", "Governor"),
 )
 
 OPTIONS = {
@@ -140,9 +144,9 @@ OPTIONS = {
     "hostname": '`"viscum"` by default; 1 to 64 characters',
     "mounts": "`Mount` objects",
     "devices": '`Device` objects or `"SOURCE[:TARGET][:rwm]"`',
-    "memory": 'bytes, or text such as `"512M"`; at least 512 KiB',
+    "memory": 'bytes, or text such as `"512M"`; at least 512 KiB; or bounds, `"64M..1G"`',
     "memory_swap": "memory and swap together, as `memory`; -1 for no limit on swap",
-    "cpus": "CPUs' worth of time, at least 0.01",
+    "cpus": 'CPUs worth of time, at least 0.01; or bounds for the governor, `"0.5..2"`',
     "cpu_shares": "relative weight, 2 to 262144",
     "cpuset_cpus": 'CPUs it may run on: `"0-2,4"`',
     "cpuset_mems": 'memory nodes it may use: `"0"`',
@@ -182,6 +186,7 @@ OPTIONS = {
     "hosts": "host name to address, for `/etc/hosts`",
     "dns": "name servers for `/etc/resolv.conf`",
     "init": "run an init that reaps and forwards signals",
+    "machine_class": 'how the governor treats it: `"latency"`, `"batch"` or `"idle"`; with bounds',
     "strict": "raise HostError where the host cannot give everything; otherwise it is warned of",
 }
 """What each key of `request.Options` means; the types come from there."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ViscumError,
         ViscumWarning,
     )
+    from .governor import Governor
     from .journal import Event, events
     from .logs import LogEntry
     from .machine import Machine
@@ -46,6 +47,7 @@ __all__ = [
     "Device",
     "DeviceUsage",
     "Event",
+    "Governor",
     "Health",
     "HostError",
     "IoLimit",
@@ -87,6 +89,7 @@ _HOMES = {
     "logs": "LogEntry",
     "journal": "Event events",
     "record": "Health LogOptions Status",
+    "governor.loop": "Governor",
     "process": "DEVNULL PIPE STDOUT Process",
     "result": "Result",
     "spec": "Device IoLimit Limits Mount Rlimit Spec",

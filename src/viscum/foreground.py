@@ -35,7 +35,7 @@ class entry:  # noqa: N801 - a context manager, used as a function
     ) -> None:
         self.record: Record | None = None
         self.config: Config | None = None
-        if name is None and not labels:
+        if name is None and not labels and not spec.bounded:
             return
         machine_id = registry.new_machine_id()
         self.config = Config(

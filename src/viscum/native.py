@@ -29,11 +29,15 @@ __all__ = [
     "open_null",
     "pipe",
     "run",
+    "wait_pressure",
+    "watch",
 ]
 
 CoreMachine = _core.Machine
 CoreMeter = _core.Meter
 Figures = _core.Figures
+watch = _core.watch
+wait_pressure = _core.wait_pressure
 CorePlan = _core.Plan
 
 NO_FAULT = -1

@@ -6,7 +6,17 @@ import os
 
 from .errors import SpecError
 from .rootfs import look_up_user
-from .spec import Device, Limits, Mount, Rlimit, Spec, parse_cpus, parse_size
+from .spec import (
+    Device,
+    Limits,
+    Mount,
+    Rlimit,
+    Spec,
+    parse_cpu_bounds,
+    parse_cpus,
+    parse_memory_bounds,
+    parse_size,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +28,7 @@ if TYPE_CHECKING:
     class LimitOptions(TypedDict, total=False):
         """The limits among the options; see `Limits`."""
 
-        memory: str | int | None
+        memory: str | int | tuple[int, int] | None
         memory_swap: str | int | None
         memory_reservation: str | int | None
         memory_high: str | int | None
@@ -28,7 +38,7 @@ if TYPE_CHECKING:
         memory_swappiness: int | None
         oom_group: bool | None
         oom_kill_disable: bool | None
-        cpus: float | None
+        cpus: float | str | tuple[float, float] | None
         cpu_quota: int | None
         cpu_period: int | None
         cpu_burst: int | None
@@ -72,6 +82,7 @@ if TYPE_CHECKING:
         dns: Iterable[str]
         init: bool
         oom_policy: str
+        machine_class: str
         strict: bool
 
 
@@ -100,7 +111,8 @@ LIMIT_NAMES = frozenset(
     )
 )
 _PLAIN = (
-    "hostname read_only network userns pid ipc uts seccomp no_new_privileges unmask init strict"
+    "hostname read_only network userns pid ipc uts seccomp no_new_privileges unmask init strict "
+    "machine_class"
 ).split()
 
 
@@ -198,6 +210,20 @@ def _device(device: Device | str) -> Device:
     return Device(source, target, access or "rwm")
 
 
+def _take_bounds(options: Mapping[str, object], fields: dict[str, object]) -> Mapping[str, object]:
+    """Move bounds (`cpus="0.5..2"`) to fields of the spec; return options with their upper ends
+    as limits: what holds as long as nobody governs.
+    """
+    plain = dict(options)
+    for name, parse in (("cpus", parse_cpu_bounds), ("memory", parse_memory_bounds)):
+        value = options.get(name)
+        if isinstance(value, (tuple, list)) or (isinstance(value, str) and ".." in value):
+            bounds = parse(value)
+            fields["cpu_bounds" if name == "cpus" else "memory_bounds"] = bounds
+            plain[name] = bounds[1]
+    return plain
+
+
 def make_spec(command: Sequence[str], options: Mapping[str, object], **fixed: object) -> Spec:
     """Return the checked spec of `command` with the options of the Python API.
 
@@ -209,6 +235,7 @@ def make_spec(command: Sequence[str], options: Mapping[str, object], **fixed: ob
     if unknown:
         raise TypeError(f"unknown option {min(unknown)!r}")
     fields: dict[str, object] = {name: options[name] for name in _PLAIN if name in options}
+    options = _take_bounds(options, fields)
     fields["limits"] = make_limits(options)
     fields["rootfs"] = rootfs = _path(options.get("rootfs"))
     fields["oom_policy"] = _oom_policy(options.get("oom_policy"))

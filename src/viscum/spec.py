@@ -22,7 +22,9 @@ __all__ = [
     "Spec",
     "check_limits",
     "check_name",
+    "parse_cpu_bounds",
     "parse_cpus",
+    "parse_memory_bounds",
     "parse_size",
 ]
 
@@ -74,6 +76,43 @@ def parse_cpus(value: str | float) -> float:
     if not 0.01 <= number <= 1 << 16:
         raise SpecError(f"cpus {value!r} is out of range", hint="give CPUs of at least 0.01: 1.5")
     return number
+
+
+def _ends(value: object, what: str) -> tuple[object, object]:
+    """Return both ends of bounds given as `0.5..2` or as a pair."""
+    if isinstance(value, str):
+        low, dots, high = value.partition("..")
+        if dots and low.strip() and high.strip() and ".." not in high:
+            return low.strip(), high.strip()
+    elif isinstance(value, (tuple, list)) and len(value) == 2:
+        return value[0], value[1]
+    raise SpecError(f"{what} {value!r} are no bounds", hint="give MIN..MAX, such as 0.5..2")
+
+
+def parse_cpu_bounds(value: object) -> tuple[float, float]:
+    """Return the bounds in CPUs of `0.5..2` or of a pair; raises SpecError."""
+    low, high = (parse_cpus(end) for end in _ends(value, "cpus"))  # type: ignore[arg-type]
+    if low > high:
+        raise SpecError(f"cpus {value!r}: the lower bound is above the upper one")
+    most = float(os.cpu_count() or 1)
+    if high > most:
+        raise SpecError(
+            f"cpus {value!r}: this host has {most:g} CPUs", hint=f"at most {most:g} as upper bound"
+        )
+    return low, high
+
+
+def parse_memory_bounds(value: object) -> tuple[int, int]:
+    """Return the bounds in bytes of `64M..1G` or of a pair; raises SpecError."""
+    low, high = (parse_size(end, "memory") for end in _ends(value, "memory"))  # type: ignore[arg-type]
+    if low > high:
+        raise SpecError(f"memory {value!r}: the lower bound is above the upper one")
+    if low < MIN_MEMORY:
+        raise SpecError(f"memory {value!r}: the lower bound is too low", hint="at least 512K")
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if high > most:
+        raise SpecError(f"memory {value!r}: this host has {most >> 20}M")
+    return low, high
 
 
 def check_name(name: str) -> str:
@@ -240,6 +279,17 @@ class Spec(Frozen):
     identity: tuple[int, int, tuple[int, ...]] = (0, 0, ())
     """uid, gid and additional groups that `user` and `groups` stand for in this root."""
     home: str = "/root"
+    cpu_bounds: tuple[float, float] | None = None
+    """CPUs that the governor may move `limits.cpus` between."""
+    memory_bounds: tuple[int, int] | None = None
+    """Bytes that the governor may move `limits.memory` between."""
+    machine_class: str = ""
+    """How the governor treats it: "latency", "batch" or "idle"."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the governor may move a limit of it."""
+        return self.cpu_bounds is not None or self.memory_bounds is not None
 
     @property
     def shares(self) -> bool:
@@ -284,6 +334,7 @@ class Spec(Frozen):
 
 
 _WORDS: Mapping[str, tuple[str, ...]] = {
+    "machine_class": ("", "latency", "batch", "idle"),
     "network": ("none", "host", "private", SHARED),
     "userns": ("private", "host"),
     "pid": ("private", "host", SHARED),
@@ -296,7 +347,15 @@ def _check_words(spec: Spec) -> None:
     for field, words in _WORDS.items():
         value = getattr(spec, field)
         if value not in words:
-            raise SpecError(f"{field} {value!r} is unknown", hint=f"one of: {', '.join(words)}")
+            known = ", ".join(filter(None, words))
+            raise SpecError(
+                f"{field.replace('_', ' ')} {value!r} is unknown", hint=f"one of: {known}"
+            )
+    if spec.machine_class and not spec.bounded:
+        raise SpecError(
+            f"class {spec.machine_class!r} without bounds says nothing",
+            hint="give bounds to move limits in: --cpus 0.5..2 or --memory 64M..1G",
+        )
     if spec.uts == "host" and spec.hostname is not None:
         raise SpecError("a hostname cannot be set with the host's uts namespace")
     if spec.pid != "private" and spec.init:

@@ -218,6 +218,8 @@ def machine_options(parsed: Parsed) -> tuple[list[str], dict[str, object], dict[
         value = parsed.text(key)
         if value is not None:
             options[key] = value
+    if parsed.text("class") is not None:
+        options["machine_class"] = parsed.text("class")
     if parsed.text("rootfs") is not None:
         options["rootfs"] = parsed.text("rootfs")
     for key in ("read_only", "init", "strict"):

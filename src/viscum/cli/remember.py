@@ -55,6 +55,7 @@ def _can_be_remembered(
         or any(mount.volume for mount in spec.mounts)  # held while in use
         or spec.pid == "host"
         or spec.shares
+        or spec.bounded  # the governor finds it by its entry
         or spec.seccomp not in ("default", "unconfined")
         or any(parsed.options.get(option) for option in never)
     )

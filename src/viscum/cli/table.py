@@ -24,6 +24,7 @@ _AREAS = {
     "resources": ("metrics",),
     "host": ("doctor", "version"),
     "completing": ("completion", "__names"),
+    "governor": ("governor", "governor why", "governor simulate"),
 }
 """The modules of `viscum.cli.tables`, and the names of the commands that each declares. What
 begins with two underscores is for programs, and is told of nowhere."""

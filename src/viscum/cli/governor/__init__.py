@@ -1,0 +1,1 @@
+"""`viscum governor …`: one module for each verb."""
