@@ -19,11 +19,14 @@ __all__ = [
     "CoreMachine",
     "CorePlan",
     "enter",
+    "TarFailure",
+    "Untar",
     "give_away",
     "launch",
     "load",
     "open_at",
     "open_below",
+    "open_inside",
     "open_null",
     "pipe",
     "run",
@@ -31,6 +34,8 @@ __all__ = [
 
 CoreMachine = _core.Machine
 CorePlan = _core.Plan
+Untar = _core.Untar
+TarFailure = _core.TarFailure
 
 NO_FAULT = -1
 NO_SLOT = plan_module.NONE
@@ -56,6 +61,9 @@ def open_at(folder: int, path: str, flags: int, resolve: int, mode: int = 0) -> 
 def enter(pidfd: int, *, user: bool) -> None:
     """Become root of the machine that a process is in, for good; see `viscum.inside`."""
     _core.enter(pidfd, user)
+def open_inside(folder: int, path: bytes, flags: int) -> int:
+    """Open what is below a folder, as `flags` say; links lead nowhere else. Raises OSError."""
+    return _core.open_inside(folder, path, flags)
 
 
 def give_away(pipe_end: int, owner: tuple[int, int]) -> bool:
