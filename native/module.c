@@ -79,6 +79,7 @@ static PyMethodDef methods[] = {
     {"enter", vs_py_enter, METH_VARARGS, PyDoc_STR("enter(pidfd, user)")},
     {"open_inside", vs_py_open_inside, METH_VARARGS,
      PyDoc_STR("open_inside(folder, path, flags) -> fd")},
+    {"sync_file_system", vs_py_sync, METH_VARARGS, PyDoc_STR("sync_file_system(folder)")},
     {"launch", vs_py_launch, METH_VARARGS,
      PyDoc_STR("launch(plan, id, stdin, stdout, stderr, target, fail_at) -> Machine")},
     {"run", vs_py_run, METH_VARARGS,

@@ -146,6 +146,18 @@ PyObject *vs_py_open_inside(PyObject *module, PyObject *args) {
     return fd >= 0 ? PyLong_FromLong(fd) : PyErr_SetFromErrno(PyExc_OSError);
 }
 
+/* sync_file_system(folder): syncfs(2) */
+PyObject *vs_py_sync(PyObject *module, PyObject *args) {
+    int folder, ret;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "i:sync_file_system", &folder)) return NULL;
+    Py_BEGIN_ALLOW_THREADS;
+    ret = syncfs(folder);
+    Py_END_ALLOW_THREADS;
+    if (ret) return PyErr_SetFromErrno(PyExc_OSError);
+    Py_RETURN_NONE;
+}
+
 int vs_add_untar(PyObject *module) {
     PyObject *type = PyType_FromSpec(&untar_spec);
     untar_failure = PyErr_NewException("viscum._core.TarFailure", NULL, NULL);

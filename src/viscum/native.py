@@ -30,6 +30,7 @@ __all__ = [
     "open_null",
     "pipe",
     "run",
+    "sync_file_system",
 ]
 
 CoreMachine = _core.Machine
@@ -64,6 +65,11 @@ def enter(pidfd: int, *, user: bool) -> None:
 def open_inside(folder: int, path: bytes, flags: int) -> int:
     """Open what is below a folder, as `flags` say; links lead nowhere else. Raises OSError."""
     return _core.open_inside(folder, path, flags)
+
+
+def sync_file_system(folder: int) -> None:
+    """Have the file system of a folder on disk: syncfs(2). Raises OSError."""
+    _core.sync_file_system(folder)
 
 
 def give_away(pipe_end: int, owner: tuple[int, int]) -> bool:
