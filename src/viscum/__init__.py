@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         CommandNotExecutable,
         CommandNotFound,
         HostError,
+        ImageError,
         LaunchError,
         MachineError,
         PlanError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     )
     from .journal import Event, events
     from .logs import LogEntry
+    from .images import Image
     from .machine import Machine
     from .process import DEVNULL, PIPE, STDOUT, Process
     from .record import Health, LogOptions, Status
@@ -47,6 +49,8 @@ __all__ = [
     "Event",
     "Health",
     "HostError",
+    "Image",
+    "ImageError",
     "LaunchError",
     "Limits",
     "LogEntry",
@@ -84,12 +88,13 @@ _HOMES = {
     "logs": "LogEntry",
     "journal": "Event events",
     "record": "Health LogOptions Status",
+    "images": "Image",
     "process": "DEVNULL PIPE STDOUT Process",
     "result": "Result",
     "spec": "Device Limits Mount Rlimit Spec",
     "resources.usage": "Usage",
-    "errors": "CommandNotExecutable CommandNotFound HostError LaunchError MachineError PlanError "
-    "SpecError TimeoutExpired ViscumError ViscumWarning",
+    "errors": "CommandNotExecutable CommandNotFound HostError ImageError LaunchError "
+    "MachineError PlanError SpecError TimeoutExpired ViscumError ViscumWarning",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 

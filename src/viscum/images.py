@@ -12,6 +12,7 @@ from .image.manifest import Config, Descriptor, Index, Manifest, parse_config
 from .image.platforms import Platform, choose, parse_platform
 from .image.reference import Reference, is_short, parse_reference, split_transport
 from .image.store import FROM_INDEX, Store, open_store
+from .places import data_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,6 +122,15 @@ def _settings(**given: str | bool | None) -> Settings:
 def own_store() -> Store:
     """Return the store of this user."""
     return open_store()
+
+
+def identity() -> tuple[int, ...]:
+    """Return what changes when a name of the store comes to stand for another image."""
+    try:
+        is_ = os.stat(f"{data_folder()}/images/index.json")
+    except OSError:
+        return ()
+    return is_.st_dev, is_.st_ino, is_.st_mtime_ns, is_.st_size
 
 
 def open_layers(store: Store) -> Layers:

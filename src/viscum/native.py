@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 __all__ = [
     "CoreMachine",
     "CorePlan",
-    "enter",
     "TarFailure",
     "Untar",
+    "enter",
     "give_away",
     "launch",
     "load",
@@ -62,6 +62,8 @@ def open_at(folder: int, path: str, flags: int, resolve: int, mode: int = 0) -> 
 def enter(pidfd: int, *, user: bool) -> None:
     """Become root of the machine that a process is in, for good; see `viscum.inside`."""
     _core.enter(pidfd, user)
+
+
 def open_inside(folder: int, path: bytes, flags: int) -> int:
     """Open what is below a folder, as `flags` say; links lead nowhere else. Raises OSError."""
     return _core.open_inside(folder, path, flags)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import TypedDict
 
+    from .images import Image
+
     class Options(TypedDict, total=False):
         """What `viscum.run` and `viscum.Machine` take; see docs/reference for each."""
 
@@ -47,6 +49,10 @@ if TYPE_CHECKING:
         dns: Iterable[str]
         init: bool
         strict: bool
+        image: str | Image | None
+        pull: str
+        platform: str | None
+        entrypoint: Sequence[str] | str | None
 
 
 __all__ = ["Options", "make_spec"]
@@ -111,6 +117,10 @@ def make_spec(command: Sequence[str], options: Mapping[str, object], **fixed: ob
     unknown = set(options) - set(OPTION_NAMES)
     if unknown:
         raise TypeError(f"unknown option {min(unknown)!r}")
+    if options.get("image") is not None:
+        from .from_image import apply_image
+
+        command, options, fixed = apply_image(command, options, fixed)
     fields: dict[str, object] = {name: options[name] for name in _PLAIN if name in options}
     fields["limits"] = make_limits(options)
     fields["rootfs"] = rootfs = _path(options.get("rootfs"))
@@ -125,7 +135,8 @@ def make_spec(command: Sequence[str], options: Mapping[str, object], **fixed: ob
     for name in ("mounts", "rlimits", "cap_add", "cap_drop", "dns"):
         fields[name] = tuple(options.get(name, ()))  # type: ignore[arg-type]
     fields["devices"] = tuple(_device(device) for device in options.get("devices", ()))  # type: ignore[attr-defined]
-    who = look_up_user(rootfs, fields["user"], fields["groups"])  # type: ignore[arg-type]
+    root = fixed.get("layers") or rootfs
+    who = look_up_user(root, fields["user"], fields["groups"])  # type: ignore[arg-type]
     fields["identity"] = (who.uid, who.gid, who.groups)
     fields["home"] = who.home
     fields.update(fixed)
@@ -134,4 +145,4 @@ def make_spec(command: Sequence[str], options: Mapping[str, object], **fixed: ob
 
 OPTION_NAMES = frozenset(
     (*_PLAIN, *_LIMITS, "rootfs", "env", "workdir", "user", "groups", "mounts", "devices")
-) | frozenset(("rlimits", "cap_add", "cap_drop", "sysctls", "hosts", "dns"))
+) | frozenset("rlimits cap_add cap_drop sysctls hosts dns image pull platform entrypoint".split())

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     OpenInside = Callable[[int, bytes, int], int]
 
-__all__ = ["complete", "flatten", "is_opaque", "is_whiteout", "remove_tree", "set_opaque"]
+__all__ = ["complete", "flatten", "hides", "is_opaque", "is_whiteout", "remove_tree", "set_opaque"]
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
@@ -211,12 +211,12 @@ def _find(lower: Sequence[int], path: bytes, flags: int, open_inside: OpenInside
         try:
             return open_inside(layer, path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
-            if _hidden(layer, path, open_inside):
+            if hides(layer, path, open_inside):
                 return -1
     return -1
 
 
-def _hidden(layer: int, path: bytes, open_inside: OpenInside) -> bool:
+def hides(layer: int, path: bytes, open_inside: OpenInside) -> bool:
     """Return whether a layer hides what those below it have at `path`."""
     parts = path.split(b"/")
     for count in range(len(parts)):
