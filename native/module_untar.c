@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 typedef struct {
@@ -155,6 +156,27 @@ PyObject *vs_py_sync(PyObject *module, PyObject *args) {
     ret = syncfs(folder);
     Py_END_ALLOW_THREADS;
     if (ret) return PyErr_SetFromErrno(PyExc_OSError);
+    Py_RETURN_NONE;
+}
+
+/* mount(source, target, kind, flags, options): mount(2) in the caller's own namespace */
+PyObject *vs_py_mount(PyObject *module, PyObject *args) {
+    const char *source, *target, *kind, *options;
+    unsigned long flags;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "sssks:mount", &source, &target, &kind, &flags, &options))
+        return NULL;
+    if (mount(source, target, kind, flags, options))
+        return PyErr_SetFromErrnoWithFilename(PyExc_OSError, target);
+    Py_RETURN_NONE;
+}
+
+PyObject *vs_py_unmount(PyObject *module, PyObject *args) {
+    const char *target;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "s:unmount", &target)) return NULL;
+    if (umount2(target, UMOUNT_NOFOLLOW))
+        return PyErr_SetFromErrnoWithFilename(PyExc_OSError, target);
     Py_RETURN_NONE;
 }
 

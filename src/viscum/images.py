@@ -16,9 +16,11 @@ from .places import data_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, Self
+    from collections.abc import Callable, Sequence
+    from typing import Any, BinaryIO, Self
 
+    from .image.auth import Credentials
+    from .image.collecting import Fault
     from .image.layers import Layers
     from .image.pulling import Chosen, Progress, Puller, Source
     from .image.registries import Registries
@@ -28,6 +30,9 @@ __all__ = ["Image", "Root", "find", "open_layers", "own_store", "prepare"]
 
 PULL_WORDS = ("always", "missing", "never", "newer")
 MIN_DIGITS = 4
+SOURCE = "viscum-image:"
+READ_ONLY = 1 | 2 | 4
+"""MS_RDONLY, MS_NOSUID, MS_NODEV: mount(2)."""
 
 
 class Root(Frozen):
@@ -467,7 +472,9 @@ def tag(store: Store, source: str, name: str) -> str:
     return full
 
 
-def remove(store: Store, text: str, *, force: bool = False) -> tuple[list[str], int]:
+def remove(
+    store: Store, text: str, *, force: bool = False, kept: set[str] | None = None
+) -> tuple[list[str], int]:
     """Take an image's name away, and the image with its last one; return the names that are gone
     and how many bytes that freed.
     """
@@ -487,13 +494,259 @@ def remove(store: Store, text: str, *, force: bool = False) -> tuple[list[str], 
     before = store.reachable(store.entries())
     for each in gone:
         store.forget(each)
-    return gone, collect(store, spare=before)
+    return gone, collect(store, spare=before, kept=kept)
 
 
-def collect(store: Store, *, spare: set[str] | None = None, everything: bool = False) -> int:
+def collect(
+    store: Store,
+    *,
+    spare: set[str] | None = None,
+    kept: set[str] | None = None,
+    everything: bool = False,
+) -> int:
     """Remove what no image needs; return the bytes. `spare` are blobs that may go at once, others
-    only when they are an hour old: somebody may be about to name them.
+    only when they are an hour old: somebody may be about to name them. `kept` are the names of
+    layers' folders that machines have which do not run.
     """
     from .image.collecting import collect as collect_store
 
-    return collect_store(store, open_layers(store), spare or set(), everything=everything)
+    layers, held = open_layers(store), _mounted_layers() | (kept or set())
+    return collect_store(store, layers, spare or set(), held, everything=everything)
+
+
+def check(store: Store, *, repair: bool = False) -> list[Fault]:
+    """Return what is wrong with the store; see `viscum.image.collecting.check`."""
+    from .image.collecting import check as check_store
+
+    return check_store(store, open_layers(store), repair=repair)
+
+
+# Out of the store.
+
+
+def push(
+    name: str, destination: str | None, settings: Settings, progress: Progress | None = None
+) -> str:
+    """Put an image into a registry, a layout or an archive; return the digest of its manifest."""
+    store = own_store()
+    image = find(store, name)
+    transport, rest = split_transport(destination or image.name)
+    if transport != "docker":
+        save([name], transport, rest)
+        return image.digest
+    from .image.registry import Repository
+    from .image.targets import push as push_image
+
+    reference = parse_reference(rest, "localhost" if destination is None else "docker.io")
+    if destination is None and image.name.startswith("@"):
+        raise ImageError(f"image {name!r} has no name to push it to", hint="give a destination")
+    registries = _registries()
+    endpoint = registries.endpoints(reference, writes=True)[-1]
+    repository = Repository(
+        endpoint, settings, name=reference.repository, helpers=registries.helpers, writes=True
+    )
+    try:
+        return push_image(store, image.descriptor, repository, reference, progress or _silent)
+    finally:
+        repository.close()
+
+
+def _silent(_digest: str, _what: str, _done: int, _size: int, /) -> None:
+    """Tell nothing."""
+
+
+def save(names: Sequence[str], form: str, path: str) -> None:
+    """Write images as `form`: docker-archive, oci-archive, oci (PATH[:NAME]) or dir."""
+    from .image import targets
+
+    store = own_store()
+    found = [find(store, name) for name in names]
+    if form in ("oci", "dir"):
+        where, name = _split_path(form, path)
+        if form == "dir" and len(found) > 1:
+            raise SpecError("a dir: folder holds one image", hint="save them one by one")
+        for image in found:
+            if form == "dir":
+                targets.save_dir(store, image.descriptor, where)
+            else:
+                targets.save_layout(store, image.descriptor, where, name or image.name)
+        return
+    if os.path.isdir(path):
+        raise SpecError(f"{path!r} is a folder", hint="name a file")
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        with open(temporary, "wb") as file:
+            save_stream(names, form, file)
+        os.rename(temporary, path)
+    except OSError as error:
+        raise ImageError(f"{path}: {(error.strerror or '').lower()}") from None
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def save_stream(names: Sequence[str], form: str, file: BinaryIO) -> None:
+    """Write images as an archive: docker-archive or oci-archive."""
+    from .image import targets
+
+    store = own_store()
+    found = [find(store, name) for name in names]
+    pairs = [("" if i.name.startswith("@") else i.name, i.descriptor) for i in found]
+    write = targets.save_oci_archive if form == "oci-archive" else targets.save_docker
+    write(store, pairs, file)
+
+
+def _spooled(file: BinaryIO) -> str:
+    """Return the path of what comes from a stream, below the store."""
+    path = f"{own_store().pulls}/stream-{os.getpid()}-{id(file):x}"
+    with open(path, "xb") as kept:
+        while data := file.read(1 << 20):
+            kept.write(data)
+    return path
+
+
+def load_stream(file: BinaryIO, progress: Progress | None = None) -> list[Image]:
+    """Take every image of the archive in a stream into the store."""
+    path = _spooled(file)
+    try:
+        return load(path, progress)
+    finally:
+        os.unlink(path)
+
+
+def import_stream(
+    file: BinaryIO, name: str | None, changes: Sequence[str] = (), message: str = ""
+) -> Image:
+    """Make an image of a root's tar archive in a stream."""
+    path = _spooled(file)
+    try:
+        return import_file(path, name, changes, message)
+    finally:
+        os.unlink(path)
+
+
+def import_file(
+    path: str, name: str | None, changes: Sequence[str] = (), message: str = ""
+) -> Image:
+    """Make an image of a root's tar archive, plain or compressed; `changes` are instructions of a
+    Dockerfile for its configuration, such as `CMD ["sh"]`.
+    """
+    from .image import building
+
+    store = own_store()
+    full = _new_name(name)
+    with store.use():
+        layer, diff_id = building.add_layer(store, path)
+        config = building.new_config(parse_platform(None), changes)
+        building.add_history(config, diff_id, f"viscum import {os.path.basename(path)}", message)
+        return _built(store, config, [layer], full)
+
+
+def _new_name(name: str | None) -> str:
+    if name is None:
+        return ""
+    reference = parse_reference(name, "localhost")
+    return str(reference if reference.tag else reference.replace(tag="latest"))
+
+
+def _built(
+    store: Store, config: dict[str, object], layers: Sequence[Descriptor], name: str
+) -> Image:
+    from .image.targets import add_image
+
+    descriptor = add_image(store, config, layers)
+    image = _image(store, name, descriptor, parse_platform(None))
+    unpacked, chains = open_layers(store), image.chains
+    unpacked.unpack(layers[-1], image.config.diff_ids[-1], chains, lambda: None)
+    store.name(name, descriptor)
+    return image.replace(name=name or f"@{descriptor.digest}")
+
+
+# Passwords.
+
+
+def login(registry: str, credentials: Credentials, settings: Settings) -> None:
+    """Have a registry check credentials, and keep them; raises ImageError where it refuses."""
+    from .image import auth
+    from .image.registries import Endpoint
+    from .image.registry import Repository
+
+    reference = parse_reference(f"{registry.partition('/')[0]}/x")
+    endpoint = _registries().endpoints(reference)[-1].replace(path="")
+    given = settings.replace(creds=f"{credentials.user}:{credentials.password}")
+    repository = Repository(Endpoint(registry.partition("/")[0], "", endpoint.insecure), given)
+    try:
+        repository.check_login()
+    finally:
+        repository.close()
+    auth.remember(auth.auth_file(settings.authfile), registry, credentials)
+
+
+# Looking into an image.
+
+
+def mount(name: str, folder: str | None = None) -> str:
+    """Show the root of an image read-only in a folder; return its path. Needs root."""
+    if os.geteuid():
+        raise ImageError("only root can mount an image", hint="viscum run --image NAME")
+    root = prepare(find(own_store(), name))
+    target = os.path.abspath(folder) if folder else _mount_folder(root)
+    if folder and not os.path.isdir(target):
+        raise ImageError(f"{folder!r} is no folder", hint="make it first")
+    if any(path == target for _, path in mounted()):
+        return target
+    if not folder:
+        os.makedirs(target, exist_ok=True)
+    from . import native
+
+    lower = [path.replace("\\", "\\\\").replace(":", "\\:") for path in root.layers]
+    empty = f"{data_folder()}/mounts/empty"  # an overlay without an upper layer needs two
+    os.makedirs(empty, exist_ok=True)
+    options = "lowerdir=" + ":".join([*lower, empty]).replace(",", "\\,")
+    try:
+        native.mount(f"{SOURCE}{root.name}", target, "overlay", READ_ONLY, options)
+    except OSError as error:
+        raise ImageError(f"{target}: {(error.strerror or '').lower()}") from None
+    return target
+
+
+def _mount_folder(root: Root) -> str:
+    return f"{data_folder()}/mounts/{root.digest.partition(':')[2][:16]}"
+
+
+def mounted() -> list[tuple[str, str]]:
+    """Return the images that are mounted, and where."""
+    from .host import mount_lines
+
+    return [
+        (source.removeprefix(SOURCE), path)
+        for source, path, _ in mount_lines()
+        if source.startswith(SOURCE)
+    ]
+
+
+def _mounted_layers() -> set[str]:
+    """Return the names of the layers that are mounted."""
+    from .host import mount_lines
+
+    found: set[str] = set()
+    for source, _, options in mount_lines():
+        if source.startswith(SOURCE):
+            found.update(part.rpartition("/")[2] for part in options.replace(",", ":").split(":"))
+    return found
+
+
+def unmount(text: str) -> None:
+    """Take away what `mount` shows, by the image's name or by the folder."""
+    from . import native
+
+    store = own_store()
+    found = find_name(store, text)
+    names = {text, found[0] if found else text}
+    paths = [path for name, path in mounted() if name in names or path == os.path.abspath(text)]
+    if not paths:
+        raise ImageError(f"{text!r} is not mounted", hint="viscum image mount lists what is")
+    for path in paths:
+        native.unmount(path)
+        if path.startswith(f"{data_folder()}/mounts/"):
+            os.rmdir(path)

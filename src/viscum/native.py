@@ -24,6 +24,7 @@ __all__ = [
     "give_away",
     "launch",
     "load",
+    "mount",
     "open_at",
     "open_below",
     "open_inside",
@@ -31,6 +32,7 @@ __all__ = [
     "pipe",
     "run",
     "sync_file_system",
+    "unmount",
 ]
 
 CoreMachine = _core.Machine
@@ -67,6 +69,16 @@ def enter(pidfd: int, *, user: bool) -> None:
 def open_inside(folder: int, path: bytes, flags: int) -> int:
     """Open what is below a folder, as `flags` say; links lead nowhere else. Raises OSError."""
     return _core.open_inside(folder, path, flags)
+
+
+def mount(source: str, target: str, kind: str, flags: int, options: str) -> None:
+    """Show a file system in the mount namespace of this process, mount(2); raises OSError."""
+    _core.mount(source, target, kind, flags, options)
+
+
+def unmount(target: str) -> None:
+    """Take a mount away: umount2(2). Raises OSError."""
+    _core.unmount(target)
 
 
 def sync_file_system(folder: int) -> None:

@@ -21,6 +21,11 @@ _AREAS = {
     "copying": ("cp", "diff", "export"),
     "volumes": ("volume create", "volume ls", "volume inspect", "volume rm", "volume prune"),
     "generating": ("generate systemd",),
+    "images": (
+        *("pull", "push", "images", "tag", "rmi", "save", "load", "import", "history"),
+        *("login", "logout", "gc", "image inspect", "image prune", "image mount"),
+        *("image unmount", "store check"),
+    ),
     "host": ("doctor", "version"),
     "completing": ("completion", "__names"),
 }

@@ -51,7 +51,9 @@ def chains_of(store: Store) -> set[str]:
     return needed
 
 
-def collect(store: Store, layers: Layers, spare: set[str], *, everything: bool = False) -> int:
+def collect(
+    store: Store, layers: Layers, spare: set[str], kept: set[str], *, everything: bool = False
+) -> int:
     """Remove blobs, partial blobs and layers that no image needs; return the bytes.
 
     Where somebody pulls at the moment nothing is removed: that is left to the next time.
@@ -70,7 +72,7 @@ def collect(store: Store, layers: Layers, spare: set[str], *, everything: bool =
                 freed += _unlink(file.path)
         with os.scandir(store.pulls) as files:
             freed += sum(_unlink(file.path) for file in files if file.stat().st_mtime <= old)
-        return freed + layers.collect(chains_of(store))
+        return freed + layers.collect(chains_of(store), kept)
 
 
 def _unlink(path: str) -> int:

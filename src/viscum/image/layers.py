@@ -202,14 +202,16 @@ class Layers:
                         file.write(document.write({**note, "synced": True}))
                     os.rename(temporary, f"{path}.json")
 
-    def collect(self, needed: set[str]) -> int:
+    def collect(self, needed: set[str], kept: set[str]) -> int:
         """Remove layers whose chains are not `needed` and that no machine holds; return how many
         bytes of files they had. The caller keeps everybody else from adding layers.
         """
         keep = {os.path.basename(self.path(chain)) for chain in needed}
+        for name in kept:
+            keep |= {name, *self._chain_of(name)}
         names = sorted(os.listdir(self.folder))
         folders = [name for name in names if os.path.isdir(f"{self.folder}/{name}")]
-        spare = [name for name in folders if name.removeprefix("flat-") not in keep]
+        spare = [name for name in folders if not {name, name.removeprefix("flat-")} & keep]
         for name in [name for name in spare if self._is_held(name)]:
             keep |= self._chain_of(name)
         freed = sum(self._remove(name) for name in spare if name not in keep)

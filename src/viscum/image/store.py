@@ -170,7 +170,8 @@ class Store:
         """Have `name` stand for an image; what it stood for before stays without a name only
         where it has another.
         """
-        notes = {**dict(descriptor.annotations), NAME: name}
+        notes = {**dict(descriptor.annotations), **({NAME: name} if name else {})}
+        name = name or f"@{descriptor.digest}"
         entry = descriptor.replace(annotations=tuple(notes.items())).as_json()
         self.change(lambda entries: [*_without(entries, name), entry])
 

@@ -16,6 +16,7 @@ from .store import EMPTY, LAYOUT, NAME, Store
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import BinaryIO
 
     from .reference import Reference
     from .registry import Repository
@@ -134,7 +135,7 @@ def save_dir(store: Store, descriptor: Descriptor, path: str) -> None:
 class _Writer:
     """A tar archive in the making."""
 
-    def __init__(self, file: io.RawIOBase | io.BufferedIOBase) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self.tar = tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT)
         self.names: set[str] = set()
 
@@ -157,7 +158,7 @@ class _Writer:
 
 
 def save_oci_archive(
-    store: Store, images: Sequence[tuple[str, Descriptor]], file: io.BufferedIOBase
+    store: Store, images: Sequence[tuple[str, Descriptor]], file: BinaryIO
 ) -> None:
     """Write images as an archive of an OCI layout."""
     writer = _Writer(file)
@@ -173,9 +174,7 @@ def save_oci_archive(
     writer.close()
 
 
-def save_docker(
-    store: Store, images: Sequence[tuple[str, Descriptor]], file: io.BufferedIOBase
-) -> None:
+def save_docker(store: Store, images: Sequence[tuple[str, Descriptor]], file: BinaryIO) -> None:
     """Write images as `docker save` does: layers decompressed, named by their digests."""
     writer, rows = _Writer(file), []
     for name, descriptor in images:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..parser import HELP, Command, Option
+from .images import IMAGE
 
 __all__ = ["COMMANDS", "DETACH_KEYS", "LIVING", "MACHINE", "SDNOTIFY", "VOLUMES_FROM"]
 
@@ -45,6 +46,7 @@ MACHINE = (
     Option("--ipc", "private|host|machine:NAME", "System V IPC and message queues"),
     Option("--uts", "private|host", "host name namespace"),
     Option("--rootfs", "FOLDER", "the machine's root; the host's own by default"),
+    *IMAGE,
     Option("-l --label", "NAME=VALUE", "a label, for people and programs", repeats=True),
     Option("--stop-signal", "SIGNAL", "signal that asks the machine to end (TERM)"),
     Option("--stop-timeout", "SECONDS", "how long it may take over it (10)"),
@@ -79,7 +81,7 @@ COMMANDS = (
     Command(
         "run",
         "run",
-        "[OPTIONS] [--] COMMAND [ARGUMENT…]",
+        "[OPTIONS] [IMAGE|--] COMMAND [ARGUMENT…]",
         "run a command in a machine of its own",
         (
             Option("-d --detach", "", "leave it running, print its id"),
@@ -93,7 +95,7 @@ COMMANDS = (
     Command(
         "create",
         "machines.create",
-        "[OPTIONS] [--] COMMAND [ARGUMENT…]",
+        "[OPTIONS] [IMAGE|--] COMMAND [ARGUMENT…]",
         "write down a machine, to be started",
         (VOLUMES_FROM, *LIVING, *MACHINE),
         passes=True,
@@ -101,7 +103,7 @@ COMMANDS = (
     Command(
         "plan",
         "show_plan",
-        "[OPTIONS] [--] COMMAND [ARGUMENT…]",
+        "[OPTIONS] [IMAGE|--] COMMAND [ARGUMENT…]",
         "print or compile the launch program of a machine",
         (
             Option("--format", "text|json", "how to print it"),
