@@ -188,16 +188,16 @@ def local_names(text: str) -> list[str]:
     return list(dict.fromkeys([*names, f"{parse_reference(text)}{tag}"]))
 
 
-def find_name(store: Store, text: str) -> tuple[str, Descriptor] | None:
+def find_name(store: Store, text: str, least: int = MIN_DIGITS) -> tuple[str, Descriptor] | None:
     """Return the name and the descriptor that `text` stands for in the store, None for none.
 
-    `text` is a name, a digest, or at least four digits of an id or a digest.
+    `text` is a name, a digest, or at least `least` digits of an id or a digest.
     """
     names = store.names()
     if text in names:
         return text, names[text]
     digits = text.removeprefix("sha256:").lower()
-    if MIN_DIGITS <= len(digits) <= 64 and not set(digits) - set("0123456789abcdef"):
+    if least <= len(digits) <= 64 and not set(digits) - set("0123456789abcdef"):
         found = _by_digits(store, names, digits)
         if found is not None:
             return found

@@ -72,7 +72,7 @@ def open_inside(folder: int, path: bytes, flags: int) -> int:
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str) -> None:
-    """Show a file system in the mount namespace of this process, mount(2); raises OSError."""
+    """Show a file system in this process's mount namespace (mount(2)); raises OSError."""
     _core.mount(source, target, kind, flags, options)
 
 

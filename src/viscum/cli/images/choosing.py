@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 __all__ = ["choose_image"]
 
+DIGITS = 12
+"""So many digits of an id at least are taken for one, where a command could stand too."""
 PREFIXES = ("docker://", "oci:", "oci-archive:", "docker-archive:", "dir:")
 
 
@@ -40,9 +42,7 @@ def _is_stored(word: str) -> bool:
         return False
     from ... import images
 
-    plain = set(word.lower()) - set("0123456789abcdef")
-    store = images.own_store()
-    return bool(plain or len(word) >= 12) and images.find_name(store, word) is not None
+    return images.find_name(images.own_store(), word, DIGITS) is not None
 
 
 def choose_image(parsed: Parsed) -> str | None:
