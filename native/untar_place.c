@@ -205,7 +205,9 @@ static int place_link(struct vs_place *place, struct vs_tar_entry *entry, int di
     if (slash) *slash = 0;
     long from = vs_open_inside(place->root, slash ? entry->target : "", O_PATH | O_DIRECTORY);
     if (slash) *slash = '/';
-    int ret = from < 0 ? -1 : linkat((int)from, last, dir, name, 0);
+    int hidden = from >= 0 && vs_is_whiteout((int)from, last);
+    if (hidden) errno = ENOENT;
+    int ret = from < 0 || hidden ? -1 : linkat((int)from, last, dir, name, 0);
     int error = errno;
     if (from >= 0) close((int)from);
     if (!ret) return 0;

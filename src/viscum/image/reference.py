@@ -26,6 +26,7 @@ _REFERENCE = re.compile(
     r"(?:@(?P<digest>[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]{32,}))?",
     re.ASCII,
 )
+_DOMAIN = re.compile(_HOST, re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 MAX_NAME = 255
@@ -124,6 +125,8 @@ def parse_reference(text: str, registry: str = DEFAULT_REGISTRY) -> Reference:
     host, rest = registry, match["name"]
     if _first_is_host(rest):
         host, _, rest = rest.partition("/")
+        if not _DOMAIN.fullmatch(host):
+            raise _refuse(text)
     if host == "index.docker.io":
         host = DEFAULT_REGISTRY
     if host == DEFAULT_REGISTRY and "/" not in rest:

@@ -239,6 +239,8 @@ def hides(layer: int, path: bytes, open_inside: OpenInside) -> bool:
 def _copy_below(
     own: int, lower: Sequence[int], name: bytes, target: bytes, open_inside: OpenInside
 ) -> bool:
+    if hides(own, target, open_inside):
+        return False
     source = _find(lower, target, os.O_RDONLY, open_inside)
     if source < 0:
         return False
