@@ -87,6 +87,11 @@ def busybox_layer() -> bytes:
 # Images.
 
 
+def packed(data: bytes) -> bytes:
+    """The same bytes for the same bytes."""
+    return gzip.compress(data, mtime=0)
+
+
 class Layout:
     """An OCI layout that is made by hand."""
 
@@ -110,7 +115,7 @@ class Layout:
         name: str,
         layers: list[bytes],
         *,
-        pack: Callable[[bytes], bytes] = gzip.compress,
+        pack: Callable[[bytes], bytes] = packed,
         kind: str = LAYER,
         architecture: str = "amd64",
         **config: object,
@@ -171,9 +176,11 @@ def registry(folder: pathlib.Path, *, http: str = "", auth: str = "") -> Iterato
         f"storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}\n"
         f'http: {{addr: "127.0.0.1:{port}", secret: x{http}}}\n{auth}'
     )
+    # Its own settings may come from variables of such names.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("REGISTRY_")}
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(
-            ["docker-registry", "serve", str(settings)], stdout=log, stderr=log
+            ["docker-registry", "serve", str(settings)], stdout=log, stderr=log, env=environment
         )
     try:
         _await(f"{'https' if http else 'http'}://127.0.0.1:{port}/v2/", process, folder / "log")

@@ -6,16 +6,15 @@ import os
 
 from . import images
 from .errors import SpecError
-from .images import Image
+from .images import Image, Root
 from .spec import Mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .images import Root
 
-__all__ = ["apply_image"]
+__all__ = ["apply_image", "pin"]
 
 _roots: dict[tuple[object, ...], Root] = {}
 MAX_KEPT = 64
@@ -26,6 +25,8 @@ def _root(options: Mapping[str, object]) -> Root:
     the store stand for the same.
     """
     asked = options["image"]
+    if isinstance(asked, Root):
+        return asked
     if isinstance(asked, Image):
         return images.prepare(asked)
     if not isinstance(asked, str) or not asked:
@@ -43,6 +44,11 @@ def _root(options: Mapping[str, object]) -> Root:
             _roots.clear()
         _roots[(*key[:3], images.identity())] = root
     return root
+
+
+def pin(options: Mapping[str, object]) -> Root:
+    """Return the image in `options` as it is now, whatever its name comes to stand for."""
+    return _root(options)
 
 
 def _command(root: Root, given: Sequence[str], options: Mapping[str, object]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import TypedDict
 
-    from .images import Image
+    from .images import Image, Root
 
     class Options(TypedDict, total=False):
         """What `viscum.run` and `viscum.Machine` take; see docs/reference for each."""
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         dns: Iterable[str]
         init: bool
         strict: bool
-        image: str | Image | None
+        image: str | Image | Root | None
         pull: str
         platform: str | None
         entrypoint: Sequence[str] | str | None

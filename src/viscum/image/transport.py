@@ -65,6 +65,14 @@ def _proxy(scheme: str, host: str, port: int) -> str | None:
     return proxies.get(scheme) or proxies.get("all")
 
 
+class _Pool(urllib3.HTTPSConnectionPool):
+    """Without the warning about certificates that are not checked: that was asked for."""
+
+    def _validate_conn(self, conn: urllib3.connection.HTTPSConnection) -> None:  # type: ignore[override]
+        if conn.is_closed:
+            conn.connect()
+
+
 class Connection:
     """Talks to a registry and to where that sends one. May be used from several threads."""
 
@@ -117,9 +125,12 @@ class Connection:
         if place[0] == "https":
             options["ssl_context"] = self._context(place[1], place[2])
         proxy = _proxy(*place)
+        if self.insecure:
+            options["cert_reqs"] = "CERT_NONE"
         made = (
             urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)  # type: ignore[arg-type]
         )
+        made.pool_classes_by_scheme = {**made.pool_classes_by_scheme, "https": _Pool}
         return self._pools.setdefault(place, made)
 
     def _once(
