@@ -480,9 +480,10 @@ def test_a_pull_that_is_killed_goes_on(host: str, layout: Layout, data: pathlib.
         process = subprocess.Popen(
             [sys.executable, "-c", SLOW, f"{host}/t/big:1"], stdout=subprocess.PIPE
         )
+        seen = 0
         for line in process.stdout:
-            count -= line == b"downloading\n"
-            if not count:
+            seen += line == b"downloading\n"
+            if seen == count:
                 break
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=10)

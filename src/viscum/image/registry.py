@@ -12,7 +12,7 @@ from ..errors import ImageError
 from . import auth, document
 from .manifest import ACCEPTED, OCI_INDEX, Descriptor, digest_of, parse_descriptor
 from .reference import check_digest, is_digest
-from .transport import Connection, explain, origin
+from .transport import Connection, explain, join, origin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ class Repository:
             after = re.match(r"<([^>]+)>;\s*rel=\"?next", answer.headers.get("Link", ""))
             if not after:
                 break
-            path = urllib.parse.urljoin(f"{self._base}{self.endpoint.path}/{path}", after[1])
+            path = join(f"{self._base}{self.endpoint.path}/{path}", after[1])
         return found
 
     def referrers(self, digest: str, artifact_type: str) -> list[dict[str, object]]:
@@ -378,7 +378,7 @@ class Repository:
         answer = self._call("POST", "blobs/uploads/", {"Content-Length": "0"}, b"")
         self._expect(answer, (202,), f"upload of {descriptor.digest}")
         target = answer.headers.get("Location", "")
-        url = urllib.parse.urljoin(f"{self._base}{self.endpoint.path}/", target)
+        url = join(f"{self._base}{self.endpoint.path}/", target)
         if origin(self._base)[0] == "https" and origin(url)[0] != "https":
             raise ImageError(f"{self}: an upload is sent from https to http")
         url += ("&" if "?" in url else "?") + f"digest={descriptor.digest}"

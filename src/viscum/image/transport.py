@@ -53,6 +53,14 @@ def origin(url: str) -> tuple[str, str, int]:
     return parts.scheme, parts.hostname.lower(), port
 
 
+def join(base: str, target: str) -> str:
+    """Return the address that `target` is, seen from `base`; raises ImageError for none."""
+    try:
+        return urllib.parse.urljoin(base, target)
+    except ValueError:
+        raise ImageError(f"{target[:200]!r} is no web address") from None
+
+
 def _proxy(scheme: str, host: str, port: int) -> str | None:
     from urllib.request import (  # type: ignore[attr-defined]
         getproxies_environment,
@@ -200,7 +208,7 @@ class Connection:
                 method, body = "GET", None
 
     def _follow(self, url: str, target: str, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
-        to = urllib.parse.urljoin(url, target)
+        to = join(url, target)
         before, after = origin(url), origin(to)
         if before[0] == "https" and after[0] != "https":
             raise ImageError(f"{url[:200]} redirects from https to {after[0]}://{after[1]}")
