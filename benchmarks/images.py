@@ -43,19 +43,19 @@ def run(*words, env=None):
 
 
 def timed(*words, env=None):
-    """Return seconds and the peak memory in KiB of a command, or of several in a row."""
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        [str(word) for word in words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, **(env or {})},
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{words} failed with {process.returncode}")
-    return time.perf_counter() - started, usage.ru_maxrss
+    """Return seconds and the peak memory in KiB of a command.
+
+    time(1) starts it: a child of this process would begin with this one's peak.
+    """
+    with tempfile.NamedTemporaryFile("r") as peak:
+        command = ["/usr/bin/time", "-f", "%M", "-o", peak.name, *map(str, words)]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        started = time.perf_counter()
+        done = subprocess.run(command, check=False, env={**os.environ, **(env or {})}, **quiet)
+        seconds = time.perf_counter() - started
+        if done.returncode:
+            sys.exit(f"{words} failed with {done.returncode}")
+        return seconds, int(peak.read().split()[-1])
 
 
 # Images.
@@ -64,8 +64,8 @@ def timed(*words, env=None):
 def content(seed, size):
     """Bytes that compress to about half, as programs do."""
     rng = random.Random(seed)
-    half = rng.randbytes(size // 2)
-    text = (b"%x " % seed) * 64
+    half = rng.randbytes(size // 2 + 512)
+    text = (b"%x " % seed) * 512
     return b"".join(half[n : n + 512] + text[:512] for n in range(0, len(half), 512))[:size]
 
 

@@ -244,6 +244,52 @@ def test_lives_on_with_its_image(place: Place) -> None:
     assert not [name for name in os.listdir(place.data / "layers") if name[0] != "."]
 
 
+def test_what_a_machine_changed_becomes_an_image(place: Place) -> None:
+    script = "echo new >/etc/added; rm /etc/passwd; echo x >/tmp/f; ln /tmp/f /tmp/g; rm -r /home; mkdir /home; echo h >/home/h"
+    place("run", "-d", "--name", "worker", "shell:1", "sh", "-c", script + "; sleep 60")
+    try:
+        for _ in range(100):
+            if "/home/h" in place("diff", "worker"):
+                break
+        text = place("diff", "worker")
+        assert "A /etc/added" in text
+        assert "D /etc/passwd" in text
+        place("commit", "-c", 'CMD ["cat", "/etc/added"]', "-m", "by hand", "worker", "made:1")
+    finally:
+        place("rm", "-f", "worker")
+    assert place("run", "made:1") == "new\n"
+    shown = place(
+        "run", "made:1", "sh", "-c", "ls /etc /home; cat /tmp/g; cat /home/h; ls -l /tmp/f"
+    )
+    assert "passwd" not in shown
+    assert "x\nh\n" in shown
+    assert " 2 root" in shown
+    assert "by hand" in place("history", "made:1")
+    place("store", "check")
+
+
+@needs("root")
+def test_health_and_labels_come_from_the_image(data: pathlib.Path, folder: pathlib.Path) -> None:
+    made = Layout(folder / "healthy")
+    check = {"Test": ["CMD", "true"], "Interval": 50_000_000, "Timeout": 5_000_000_000}
+    made.image(
+        "localhost/healthy:1",
+        [busybox_layer()],
+        Cmd=["sleep", "60"],
+        Healthcheck=check,
+        Labels={"a": "b", "c": "d"},
+    )
+    images.load(str(made.path))
+    machine = viscum.DetachedMachine.create((), image="localhost/healthy:1", labels={"c": "own"})
+    try:
+        assert dict(machine.config.labels) == {"a": "b", "c": "own"}
+        assert machine.config.health is not None
+        assert machine.config.health.command == ("true",)
+        assert machine.config.spec.command == ("sleep", "60")
+    finally:
+        machine.remove(force=True)
+
+
 # From Python.
 
 

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
         ViscumError,
         ViscumWarning,
     )
+    from .images import Image
     from .journal import Event, events
     from .logs import LogEntry
-    from .images import Image
     from .machine import Machine
     from .process import DEVNULL, PIPE, STDOUT, Process
     from .record import Health, LogOptions, Status

@@ -8,7 +8,14 @@ import os
 from .errors import ImageError, SpecError
 from .frozen import Frozen
 from .image import layers as layers_module
-from .image.manifest import Config, Descriptor, Index, Manifest, parse_config
+from .image.manifest import (
+    Config,
+    Descriptor,
+    Index,
+    Manifest,
+    parse_config,
+    parse_manifest,
+)
 from .image.platforms import Platform, choose, parse_platform
 from .image.reference import Reference, is_short, parse_reference, split_transport
 from .image.store import FROM_INDEX, Store, open_store
@@ -460,6 +467,26 @@ def prepare(image: Image) -> Root:
     return Root(layers.roots(chains), image.config, image.name, image.digest)
 
 
+def config_of(digest: str) -> Config:
+    """Return what the image says whose manifest has this digest; raises ImageError."""
+    store = own_store()
+    made = parse_manifest(store.read(digest, "manifest"), "", f"manifest {digest}")
+    if isinstance(made, Index):
+        raise ImageError(f"{digest} is an index, and no image")
+    data = store.read(made.config.digest, "configuration")
+    return parse_config(data, len(made.layers), f"configuration {made.config.digest}")
+
+
+def one_folder(folders: tuple[str, ...]) -> str:
+    """Return a folder that shows what layers, the highest first, show together."""
+    if len(folders) == 1:
+        return folders[0]
+    chains = [os.path.basename(path).replace("-", ":", 1) for path in reversed(folders)]
+    store = own_store()
+    with store.use():
+        return open_layers(store).flatten(chains)
+
+
 # Names.
 
 
@@ -642,6 +669,38 @@ def import_file(
         config = building.new_config(parse_platform(None), changes)
         building.add_history(config, diff_id, f"viscum import {os.path.basename(path)}", message)
         return _built(store, config, [layer], full)
+
+
+def commit(
+    upper: str,
+    base: str,
+    name: str | None,
+    *,
+    skip: Sequence[str] = (),
+    changes: Sequence[str] = (),
+    message: str = "",
+) -> Image:
+    """Make an image of the one whose manifest has the digest `base` and of what a machine changed:
+    the upper folder of its overlay. `skip` are paths that are not the machine's doing.
+    """
+    from .image import building, document
+    from .unpacker import make_worker
+
+    store, full = own_store(), _new_name(name)
+    manifest = parse_manifest(store.read(base, "manifest"), "", f"manifest {base}")
+    if isinstance(manifest, Index):
+        raise ImageError(f"{base} is an index, and no image")
+    config = document.parse(store.read(manifest.config.digest, "configuration"), "configuration")
+    path = f"{store.pulls}/commit-{os.getpid()}-{id(config):x}"
+    with store.use():
+        try:
+            make_worker().pack(upper, path, skip)
+            layer, diff_id = building.add_layer(store, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        building.extend(config, diff_id, "viscum commit", message, changes)
+        return _built(store, config, [*manifest.layers, layer], full)
 
 
 def _new_name(name: str | None) -> str:

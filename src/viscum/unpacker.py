@@ -108,6 +108,12 @@ class LocalWorker:
         """Show layers as one; see `viscum.image.layers.Worker`."""
         trees.flatten(target, layers)
 
+    def pack(self, upper: str, target: str, skip: Sequence[str]) -> None:
+        """Write what a machine changed as a layer; see `viscum.image.packing`."""
+        from .image.packing import pack_layer
+
+        pack_layer(upper, target, skip)
+
     def remove(self, path: str) -> None:
         """Remove a folder and what is in it."""
         trees.remove_tree(path)
@@ -170,6 +176,10 @@ class MappedWorker(LocalWorker):
         """Show layers as one."""
         self._call("flatten", target, list(layers))
 
+    def pack(self, upper: str, target: str, skip: Sequence[str]) -> None:
+        """Write what a machine changed as a layer."""
+        self._call("pack", upper, target, list(skip))
+
     def remove(self, path: str) -> None:
         """Remove a folder and what is in it."""
         if os.path.lexists(path):
@@ -202,6 +212,7 @@ def serve() -> None:
         ),
         "flatten": worker.flatten,
         "remove": worker.remove,
+        "pack": worker.pack,
     }
     try:
         answer: dict[str, object] = {"result": tasks[task](*values)}

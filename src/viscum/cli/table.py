@@ -22,7 +22,8 @@ _AREAS = {
     "volumes": ("volume create", "volume ls", "volume inspect", "volume rm", "volume prune"),
     "generating": ("generate systemd",),
     "images": (
-        *("pull", "push", "images", "tag", "rmi", "save", "load", "import", "history"),
+        *("pull", "push", "images", "tag", "rmi", "save", "load", "import", "commit"),
+        "history",
         *("login", "logout", "gc", "image inspect", "image prune", "image mount"),
         *("image unmount", "store check"),
     ),

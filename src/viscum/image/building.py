@@ -10,7 +10,7 @@ import time
 import zlib
 
 from ..errors import ImageError
-from . import compression
+from . import compression, document
 from .manifest import Descriptor
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .platforms import Platform
     from .store import Store
 
-__all__ = ["add_history", "add_layer", "new_config"]
+__all__ = ["add_history", "add_layer", "extend", "new_config"]
 
 READ = 1 << 20
 LEVEL = 1
@@ -100,6 +100,22 @@ def add_history(config: dict[str, object], diff_id: str, command: str, comment: 
     config["rootfs"]["diff_ids"].append(diff_id)  # type: ignore[index]
     row = {"created": now(), "created_by": command}
     config["history"].append({**row, **({"comment": comment} if comment else {})})  # type: ignore[attr-defined]
+
+
+def extend(
+    config: dict[str, object],
+    diff_id: str,
+    command: str,
+    comment: str,
+    changes: Sequence[str],
+) -> None:
+    """Add a layer, and changes, to the configuration of an image that there is."""
+    own = document.fields(config, "config", "configuration")
+    config["config"], config["created"] = own, now()
+    for change in changes:
+        apply_change(own, change)
+    config.setdefault("history", [])
+    add_history(config, diff_id, command, comment)
 
 
 def _words(text: str) -> list[str]:

@@ -87,6 +87,17 @@ COMMANDS = (
         ),
     ),
     Command(
+        "commit",
+        "images.commit",
+        "[OPTIONS] MACHINE [REFERENCE]",
+        "make an image of what a machine changed",
+        (
+            Option("-c --change", "INSTRUCTION", "CMD, ENTRYPOINT, ENV, USER…", repeats=True),
+            Option("-m --message", "TEXT", "a comment for its history"),
+            HELP,
+        ),
+    ),
+    Command(
         "history",
         "images.history",
         "[OPTIONS] IMAGE",
