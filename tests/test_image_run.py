@@ -263,7 +263,7 @@ def test_what_a_machine_changed_becomes_an_image(place: Place) -> None:
     )
     assert "passwd" not in shown
     assert "x\nh\n" in shown
-    assert " 2 root" in shown
+    assert " 2 0 " in shown
     assert "by hand" in place("history", "made:1")
     place("store", "check")
 

@@ -71,8 +71,8 @@ def target_of(share: Mapping[str, str]) -> Record:
 
 
 def _from_image(
-    spec: Spec, labels: tuple[tuple[str, str], ...], health: Health | None
-) -> tuple[tuple[tuple[str, str], ...], Health | None]:
+    spec: Spec, labels: Mapping[str, str] | None, health: Health | None
+) -> tuple[Mapping[str, str], Health | None]:
     """Return labels and health check with those of the image behind what was given."""
     from . import images
 
@@ -86,7 +86,7 @@ def _from_image(
             start_period=max(asked.start_period, 0.0),
             retries=min(max(asked.retries, 1), 1000),
         )
-    return tuple({**dict(config.labels), **dict(labels)}.items()), health
+    return {**dict(config.labels), **(labels or {})}, health
 
 
 def make_config(

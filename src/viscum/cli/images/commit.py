@@ -5,16 +5,26 @@ from __future__ import annotations
 import os
 
 from ... import images
-from ...errors import MachineError
+from ...errors import HostError, MachineError
 from ..copying.diff import own_paths
 from ..machines.finding import find
 from .options import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ...detached import DetachedMachine
     from ..parser import Parsed
 
 __all__ = ["main"]
+
+
+def _pause(machine: DetachedMachine) -> bool:
+    """Have nothing change meanwhile, where this host can do that."""
+    try:
+        machine.pause()
+    except HostError:
+        return False
+    return True
 
 
 def main(parsed: Parsed) -> int:
@@ -27,9 +37,7 @@ def main(parsed: Parsed) -> int:
             f"machine {machine.name!r} has no image that it could have changed",
             hint="viscum export writes any root",
         )
-    paused = machine.state == "running"
-    if paused:
-        machine.pause()
+    paused = machine.state == "running" and _pause(machine)
     try:
         image = images.commit(
             os.path.join(spec.layer, "upper"),
