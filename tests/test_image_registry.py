@@ -33,7 +33,7 @@ from imaging import (
     tree,
 )
 from needs import needs
-from viscum import Image, images
+from viscum import Image, image_exchange, images
 from viscum.errors import ImageError
 from viscum.image import auth, trees
 from viscum.image.platforms import parse_platform
@@ -214,7 +214,7 @@ def test_skopeo_and_umoci_use_the_same_store(
 def test_what_is_pushed_others_pull(host: str, folder: pathlib.Path) -> None:
     image = pull(f"{host}/t/two:1")
     target = f"{host}/pushed/two:2"
-    assert images.push(image.name, target, PLAIN) == image.digest
+    assert image_exchange.push(image.name, target, PLAIN) == image.digest
     shown = json.loads(run("skopeo", "inspect", "--tls-verify=false", f"docker://{target}").stdout)
     assert shown["Digest"] == image.digest
     run("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{target}", f"dir:{folder}/dir")
@@ -245,7 +245,7 @@ def test_podman_and_buildah_images_pull_and_push(host: str, folder: pathlib.Path
         image = pull(f"{host}/t/built:1")
         assert top_of(image).joinpath("built").read_text() == "built"
         assert image.config.labels[0] == ("a", "b") or ("a", "b") in image.config.labels
-        images.push(image.name, f"{host}/t/back:{form}", PLAIN)
+        image_exchange.push(image.name, f"{host}/t/back:{form}", PLAIN)
         run("podman", *places, "pull", "-q", "--tls-verify=false", f"{host}/t/back:{form}")
     run("buildah", *places, "rm", "-a")
 
@@ -257,7 +257,7 @@ def test_archives_go_out_and_come_back(host: str, folder: pathlib.Path) -> None:
     image = pull(f"{host}/t/two:1")
     for form in ("docker-archive", "oci-archive", "oci", "dir"):
         path = str(folder / form)
-        images.save([image.name], form, path)
+        image_exchange.save([image.name], form, path)
         shown = run("skopeo", "inspect", "--raw", f"{form}:{path}")
         assert b"layers" in shown.stdout
         again = images.pull(f"{form}:{path}", OWN, PLAIN)
@@ -363,11 +363,11 @@ def test_a_password_is_asked_for_kept_and_forgotten(layout: Layout, folder: path
             pull(f"{host}/t/one:1")
         assert f"viscum login {host}" in caught.value.hint
         with pytest.raises(ImageError, match="login"):
-            images.login(host, auth.Credentials("me", "wrong"), PLAIN)
+            image_exchange.login(host, auth.Credentials("me", "wrong"), PLAIN)
         assert auth.find_credentials(host) is None
-        images.login(host, auth.Credentials("me", "secret"), PLAIN)
+        image_exchange.login(host, auth.Credentials("me", "secret"), PLAIN)
         image = images.pull(f"oci:{layout.path}:one", OWN, PLAIN)
-        images.push(image.name, f"{host}/t/one:1", PLAIN)
+        image_exchange.push(image.name, f"{host}/t/one:1", PLAIN)
         assert pull(f"{host}/t/one:1").digest == image.digest
         auth.forget(auth.auth_file(), host)
         assert pull(f"{host}/t/one:1", Settings(False, None, None, "me:secret")).name
@@ -435,9 +435,9 @@ def test_tokens_are_fetched_for_what_is_done(layout: Layout, folder: pathlib.Pat
             image = images.pull(f"oci:{layout.path}:one", OWN, PLAIN)
             mine = Settings(False, None, None, "me:secret")
             with pytest.raises(ImageError):
-                images.push(image.name, f"{host}/open/one:1", PLAIN)
-            images.push(image.name, f"{host}/open/one:1", mine)
-            images.push(image.name, f"{host}/shut/one:1", mine)
+                image_exchange.push(image.name, f"{host}/open/one:1", PLAIN)
+            image_exchange.push(image.name, f"{host}/open/one:1", mine)
+            image_exchange.push(image.name, f"{host}/shut/one:1", mine)
             assert pull(f"{host}/open/one:1").digest == image.digest
             with pytest.raises(ImageError) as caught:
                 pull(f"{host}/shut/one:1")
@@ -459,7 +459,7 @@ def test_tokens_are_fetched_for_what_is_done(layout: Layout, folder: pathlib.Pat
 
 SLOW = """
 import sys, time, os
-from viscum import images
+from viscum import image_exchange, images
 from viscum.image.platforms import parse_platform
 from viscum.image.transport import Settings
 def progress(digest, what, done, size):
@@ -597,14 +597,14 @@ def test_an_archive_of_a_root_is_imported(folder: pathlib.Path) -> None:
         "LABEL x=y",
         "EXPOSE 80",
     ]
-    image = images.import_file(str(path), "mine:1", changes, "by hand")
+    image = image_exchange.import_file(str(path), "mine:1", changes, "by hand")
     assert image.name == "localhost/mine:1"
     assert image.config.command == ("id", "-u")
     assert image.config.env == ("A=b", "C=d e")
     assert image.config.history[0][2] == "by hand"
     for change in ("RUN x", "", "ENV", "CMD [1]", "LABEL x"):
         with pytest.raises(ImageError):
-            images.import_file(str(path), "mine:2", [change])
+            image_exchange.import_file(str(path), "mine:2", [change])
     with contextlib.suppress(ImageError):
         images.find(images.own_store(), "mine:2")
         pytest.fail("a failed import left an image")

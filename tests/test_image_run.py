@@ -15,7 +15,7 @@ import callers
 import viscum
 from imaging import Layout, archive, busybox_layer, folder_of, member
 from needs import needs
-from viscum import Image, images
+from viscum import Image, image_mounts, images
 from viscum.cli.images.choosing import names_image
 from viscum.errors import ImageError, SpecError
 from viscum.image import trees
@@ -340,7 +340,7 @@ def test_no_names_are_images_that_are_commands() -> None:
 def test_an_image_is_mounted_and_unmounted(data: pathlib.Path, folder: pathlib.Path) -> None:
     where = folder / "mounted"
     where.mkdir()
-    assert images.mount("localhost/full:1", str(where)) == str(where)
+    assert image_mounts.mount("localhost/full:1", str(where)) == str(where)
     try:
         assert (where / "home/app/mine").exists()
         with pytest.raises(OSError, match="Read-only"):
@@ -350,12 +350,12 @@ def test_an_image_is_mounted_and_unmounted(data: pathlib.Path, folder: pathlib.P
         images.collect(images.own_store(), everything=True)
         assert (where / "home/app/mine").exists()
     finally:
-        images.unmount(str(where))
+        image_mounts.unmount(str(where))
     assert images.mounted() == []
-    assert images.mount("localhost/shell:1").startswith(str(data))
-    images.unmount("localhost/shell:1")
+    assert image_mounts.mount("localhost/shell:1").startswith(str(data))
+    image_mounts.unmount("localhost/shell:1")
     with pytest.raises(ImageError, match="not mounted"):
-        images.unmount("localhost/shell:1")
+        image_mounts.unmount("localhost/shell:1")
 
 
 def test_importing_viscum_imports_no_images() -> None:

@@ -23,10 +23,9 @@ from .places import data_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import Any, BinaryIO, Self
+    from collections.abc import Callable
+    from typing import Any, Self
 
-    from .image.auth import Credentials
     from .image.collecting import Fault
     from .image.layers import Layers
     from .image.pulling import Chosen, Progress, Puller, Source
@@ -38,8 +37,6 @@ __all__ = ["Image", "Root", "find", "open_layers", "own_store", "prepare"]
 PULL_WORDS = ("always", "missing", "never", "newer")
 MIN_DIGITS = 4
 SOURCE = "viscum-image:"
-READ_ONLY = 1 | 2 | 4
-"""MS_RDONLY, MS_NOSUID, MS_NODEV: mount(2)."""
 
 
 class Root(Frozen):
@@ -152,7 +149,8 @@ def open_layers(store: Store) -> Layers:
     return layers_module.Layers(store, make_worker())
 
 
-def _registries() -> Registries:
+def configured_registries() -> Registries:
+    """Return what registries.conf says; raises ImageError where it is malformed."""
     from .image.registries import read_registries
 
     return read_registries()
@@ -161,7 +159,8 @@ def _registries() -> Registries:
 # What the store has.
 
 
-def _image(store: Store, name: str, descriptor: Descriptor, platform: Platform) -> Image:
+def read_image(store: Store, name: str, descriptor: Descriptor, platform: Platform) -> Image:
+    """Return an image of the store; of an index the one for a platform. Raises ImageError."""
     made = store.manifest(descriptor)
     if isinstance(made, Index):
         descriptor = choose(platform, made.manifests, f"index {descriptor.digest}")
@@ -179,7 +178,7 @@ def list_images(store: Store) -> list[Image]:
     found = []
     for name, descriptor in sorted(store.names().items()):
         with contextlib.suppress(ImageError):
-            found.append(_image(store, name, descriptor, own))
+            found.append(read_image(store, name, descriptor, own))
     return found
 
 
@@ -191,7 +190,7 @@ def local_names(text: str) -> list[str]:
         return [f"{parse_reference(text)}{tag}"]
     names = [f"{reference}{tag}"]
     with contextlib.suppress(ImageError):
-        names += [f"{each}{tag}" for each in _registries().candidates(text)]
+        names += [f"{each}{tag}" for each in configured_registries().candidates(text)]
     return list(dict.fromkeys([*names, f"{parse_reference(text)}{tag}"]))
 
 
@@ -252,7 +251,7 @@ def find(store: Store, text: str, platform: str | None = None) -> Image:
     if found is None:
         parse_check(text)
         raise ImageError(f"image {text!r} is not in the store", hint=f"viscum pull {text}")
-    return _image(store, *found, parse_platform(platform))
+    return read_image(store, *found, parse_platform(platform))
 
 
 def parse_check(text: str) -> None:
@@ -294,7 +293,7 @@ def pull(
     transport, rest = split_transport(text)
     if transport != "docker":
         return pull_file(transport, rest, platform, progress)
-    registries = _registries()
+    registries = configured_registries()
     failure: ImageError | None = None
     for reference in registries.candidates(rest):
         full = reference if reference.tag or reference.digest else reference.replace(tag="latest")
@@ -331,7 +330,7 @@ def _take(puller: Puller, source: Source, chosen: Chosen, name: str) -> Image:
     return Image(name, descriptor, chosen.manifest, chosen.config)
 
 
-def _split_path(transport: str, rest: str) -> tuple[str, str]:
+def split_path(transport: str, rest: str) -> tuple[str, str]:
     """Return path and name of `PATH[:NAME]`."""
     if transport == "dir":
         return os.path.abspath(rest), ""
@@ -367,7 +366,7 @@ def pull_file(
     """Take an image of a layout, an archive or a `dir:` folder into the store."""
     from .image.sources import open_source
 
-    path, name = _split_path(transport, rest)
+    path, name = split_path(transport, rest)
     with open_source(transport, path) as source:
         return _take_file(source, f"{transport}:{path}", name, platform, progress)
 
@@ -416,7 +415,7 @@ def _fresh(image: Image, settings: Settings) -> bool:
 
     reference = parse_reference(image.name.partition("@")[0])
     digests = (image.digest, image.descriptor.note(FROM_INDEX))
-    with open_repository(reference, _registries(), settings) as (_, _, top):
+    with open_repository(reference, configured_registries(), settings) as (_, _, top):
         return top.digest in digests
 
 
@@ -438,7 +437,7 @@ def obtain(
     if transport == "docker" and policy != "always":
         found = find_name(store, split_transport(text)[1])
         if found is not None:
-            here = _image(store, *found, wanted)
+            here = read_image(store, *found, wanted)
             given = Platform(here.config.os, here.config.architecture).plain()
             fits = given.architecture == wanted.architecture or not platform
             here = here if fits or policy == "never" else None
@@ -539,7 +538,7 @@ def collect(
     """
     from .image.collecting import collect as collect_store
 
-    layers, held = open_layers(store), _mounted_layers() | (kept or set())
+    layers, held = open_layers(store), mounted_layers() | (kept or set())
     return collect_store(store, layers, spare or set(), held, everything=everything)
 
 
@@ -550,229 +549,7 @@ def check(store: Store, *, repair: bool = False) -> list[Fault]:
     return check_store(store, open_layers(store), repair=repair)
 
 
-# Out of the store.
-
-
-def push(
-    name: str, destination: str | None, settings: Settings, progress: Progress | None = None
-) -> str:
-    """Put an image into a registry, a layout or an archive; return the digest of its manifest."""
-    store = own_store()
-    image = find(store, name)
-    transport, rest = split_transport(destination or image.name)
-    if transport != "docker":
-        save([name], transport, rest)
-        return image.digest
-    from .image.registry import Repository
-    from .image.targets import push as push_image
-
-    reference = parse_reference(rest, "localhost" if destination is None else "docker.io")
-    if destination is None and image.name.startswith("@"):
-        raise ImageError(f"image {name!r} has no name to push it to", hint="give a destination")
-    registries = _registries()
-    endpoint = registries.endpoints(reference, writes=True)[-1]
-    repository = Repository(
-        endpoint, settings, name=reference.repository, helpers=registries.helpers, writes=True
-    )
-    try:
-        return push_image(store, image.descriptor, repository, reference, progress or _silent)
-    finally:
-        repository.close()
-
-
-def _silent(_digest: str, _what: str, _done: int, _size: int, /) -> None:
-    """Tell nothing."""
-
-
-def save(names: Sequence[str], form: str, path: str) -> None:
-    """Write images as `form`: docker-archive, oci-archive, oci (PATH[:NAME]) or dir."""
-    from .image import targets
-
-    store = own_store()
-    found = [find(store, name) for name in names]
-    if form in ("oci", "dir"):
-        where, name = _split_path(form, path)
-        if form == "dir" and len(found) > 1:
-            raise SpecError("a dir: folder holds one image", hint="save them one by one")
-        for image in found:
-            if form == "dir":
-                targets.save_dir(store, image.descriptor, where)
-            else:
-                targets.save_layout(store, image.descriptor, where, name or image.name)
-        return
-    if os.path.isdir(path):
-        raise SpecError(f"{path!r} is a folder", hint="name a file")
-    temporary = f"{path}.{os.getpid()}"
-    try:
-        with open(temporary, "wb") as file:
-            save_stream(names, form, file)
-        os.rename(temporary, path)
-    except OSError as error:
-        raise ImageError(f"{path}: {(error.strerror or '').lower()}") from None
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
-def save_stream(names: Sequence[str], form: str, file: BinaryIO) -> None:
-    """Write images as an archive: docker-archive or oci-archive."""
-    from .image import targets
-
-    store = own_store()
-    found = [find(store, name) for name in names]
-    pairs = [("" if i.name.startswith("@") else i.name, i.descriptor) for i in found]
-    write = targets.save_oci_archive if form == "oci-archive" else targets.save_docker
-    write(store, pairs, file)
-
-
-def _spooled(file: BinaryIO) -> str:
-    """Return the path of what comes from a stream, below the store."""
-    path = f"{own_store().pulls}/stream-{os.getpid()}-{id(file):x}"
-    with open(path, "xb") as kept:
-        while data := file.read(1 << 20):
-            kept.write(data)
-    return path
-
-
-def load_stream(file: BinaryIO, progress: Progress | None = None) -> list[Image]:
-    """Take every image of the archive in a stream into the store."""
-    path = _spooled(file)
-    try:
-        return load(path, progress)
-    finally:
-        os.unlink(path)
-
-
-def import_stream(
-    file: BinaryIO, name: str | None, changes: Sequence[str] = (), message: str = ""
-) -> Image:
-    """Make an image of a root's tar archive in a stream."""
-    path = _spooled(file)
-    try:
-        return import_file(path, name, changes, message)
-    finally:
-        os.unlink(path)
-
-
-def import_file(
-    path: str, name: str | None, changes: Sequence[str] = (), message: str = ""
-) -> Image:
-    """Make an image of a root's tar archive, plain or compressed; `changes` are instructions of a
-    Dockerfile for its configuration, such as `CMD ["sh"]`.
-    """
-    from .image import building
-
-    store = own_store()
-    full = _new_name(name)
-    with store.use():
-        layer, diff_id = building.add_layer(store, path)
-        config = building.new_config(parse_platform(None), changes)
-        building.add_history(config, diff_id, f"viscum import {os.path.basename(path)}", message)
-        return _built(store, config, [layer], full)
-
-
-def commit(
-    upper: str,
-    base: str,
-    name: str | None,
-    *,
-    skip: Sequence[str] = (),
-    changes: Sequence[str] = (),
-    message: str = "",
-) -> Image:
-    """Make an image of the one whose manifest has the digest `base` and of what a machine changed:
-    the upper folder of its overlay. `skip` are paths that are not the machine's doing.
-    """
-    from .image import building, document
-    from .unpacker import make_worker
-
-    store, full = own_store(), _new_name(name)
-    manifest = parse_manifest(store.read(base, "manifest"), "", f"manifest {base}")
-    if isinstance(manifest, Index):
-        raise ImageError(f"{base} is an index, and no image")
-    config = document.parse(store.read(manifest.config.digest, "configuration"), "configuration")
-    path = f"{store.pulls}/commit-{os.getpid()}-{id(config):x}"
-    with store.use():
-        try:
-            make_worker().pack(upper, path, skip)
-            layer, diff_id = building.add_layer(store, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-        building.extend(config, diff_id, "viscum commit", message, changes)
-        return _built(store, config, [*manifest.layers, layer], full)
-
-
-def _new_name(name: str | None) -> str:
-    if name is None:
-        return ""
-    reference = parse_reference(name, "localhost")
-    return str(reference if reference.tag else reference.replace(tag="latest"))
-
-
-def _built(
-    store: Store, config: dict[str, object], layers: Sequence[Descriptor], name: str
-) -> Image:
-    from .image.targets import add_image
-
-    descriptor = add_image(store, config, layers)
-    image = _image(store, name, descriptor, parse_platform(None))
-    unpacked, chains = open_layers(store), image.chains
-    unpacked.unpack(layers[-1], image.config.diff_ids[-1], chains, lambda: None)
-    store.name(name, descriptor)
-    return image.replace(name=name or f"@{descriptor.digest}")
-
-
-# Passwords.
-
-
-def login(registry: str, credentials: Credentials, settings: Settings) -> None:
-    """Have a registry check credentials, and keep them; raises ImageError where it refuses."""
-    from .image import auth
-    from .image.registries import Endpoint
-    from .image.registry import Repository
-
-    reference = parse_reference(f"{registry.partition('/')[0]}/x")
-    endpoint = _registries().endpoints(reference)[-1].replace(path="")
-    given = settings.replace(creds=f"{credentials.user}:{credentials.password}")
-    repository = Repository(Endpoint(registry.partition("/")[0], "", endpoint.insecure), given)
-    try:
-        repository.check_login()
-    finally:
-        repository.close()
-    auth.remember(auth.auth_file(settings.authfile), registry, credentials)
-
-
-# Looking into an image.
-
-
-def mount(name: str, folder: str | None = None) -> str:
-    """Show the root of an image read-only in a folder; return its path. Needs root."""
-    if os.geteuid():
-        raise ImageError("only root can mount an image", hint="viscum run --image NAME")
-    root = prepare(find(own_store(), name))
-    target = os.path.abspath(folder) if folder else _mount_folder(root)
-    if folder and not os.path.isdir(target):
-        raise ImageError(f"{folder!r} is no folder", hint="make it first")
-    if any(path == target for _, path in mounted()):
-        return target
-    if not folder:
-        os.makedirs(target, exist_ok=True)
-    from . import native
-
-    lower = [path.replace("\\", "\\\\").replace(":", "\\:") for path in root.layers]
-    empty = f"{data_folder()}/mounts/empty"  # an overlay without an upper layer needs two
-    os.makedirs(empty, exist_ok=True)
-    options = "lowerdir=" + ":".join([*lower, empty]).replace(",", "\\,")
-    try:
-        native.mount(f"{SOURCE}{root.name}", target, "overlay", READ_ONLY, options)
-    except OSError as error:
-        raise ImageError(f"{target}: {(error.strerror or '').lower()}") from None
-    return target
-
-
-def _mount_folder(root: Root) -> str:
-    return f"{data_folder()}/mounts/{root.digest.partition(':')[2][:16]}"
+# What is mounted.
 
 
 def mounted() -> list[tuple[str, str]]:
@@ -786,7 +563,7 @@ def mounted() -> list[tuple[str, str]]:
     ]
 
 
-def _mounted_layers() -> set[str]:
+def mounted_layers() -> set[str]:
     """Return the names of the layers that are mounted."""
     from .host import mount_lines
 
@@ -795,19 +572,3 @@ def _mounted_layers() -> set[str]:
         if source.startswith(SOURCE):
             found.update(part.rpartition("/")[2] for part in options.replace(",", ":").split(":"))
     return found
-
-
-def unmount(text: str) -> None:
-    """Take away what `mount` shows, by the image's name or by the folder."""
-    from . import native
-
-    store = own_store()
-    found = find_name(store, text)
-    names = {text, found[0] if found else text}
-    paths = [path for name, path in mounted() if name in names or path == os.path.abspath(text)]
-    if not paths:
-        raise ImageError(f"{text!r} is not mounted", hint="viscum image mount lists what is")
-    for path in paths:
-        native.unmount(path)
-        if path.startswith(f"{data_folder()}/mounts/"):
-            os.rmdir(path)

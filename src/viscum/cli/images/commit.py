@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ... import images
+from ... import image_exchange
 from ...errors import HostError, MachineError
 from ..copying.diff import own_paths
 from ..machines.finding import find
@@ -39,7 +39,7 @@ def main(parsed: Parsed) -> int:
         )
     paused = machine.state == "running" and _pause(machine)
     try:
-        image = images.commit(
+        image = image_exchange.commit(
             os.path.join(spec.layer, "upper"),
             spec.image_digest,
             rest[0] if rest else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ... import images
+from ... import image_exchange
 from .options import words
 
 TYPE_CHECKING = False
@@ -20,8 +20,8 @@ def main(parsed: Parsed) -> int:
     name = rest[0] if rest else None
     changes, message = parsed.texts("change"), parsed.text("message") or ""
     if path == "-":
-        image = images.import_stream(sys.stdin.buffer, name, changes, message)
+        image = image_exchange.import_stream(sys.stdin.buffer, name, changes, message)
     else:
-        image = images.import_file(path, name, changes, message)
+        image = image_exchange.import_file(path, name, changes, message)
     print(image.id)
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ... import images
+from ... import image_exchange, images
 from ...errors import SpecError
 from .options import words
 from .progress import Bars
@@ -27,7 +27,7 @@ def main(parsed: Parsed) -> int:
         else:
             if os.isatty(0):
                 raise SpecError("there is no archive to load", hint="-i FILE, or < FILE")
-            loaded = images.load_stream(sys.stdin.buffer, bars)
+            loaded = image_exchange.load_stream(sys.stdin.buffer, bars)
     for image in loaded:
         print(image.name)
     return 0

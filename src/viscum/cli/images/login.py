@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ... import images
+from ... import image_exchange
 from ...errors import SpecError
 from ...image import auth
 from .options import settings, words
@@ -45,6 +45,6 @@ def main(parsed: Parsed) -> int:
     credentials = auth.Credentials(user, _password(parsed))
     if not user or ":" in user:
         raise SpecError(f"user {user!r} is not usable", hint="not empty, no colon")
-    images.login(registry, credentials, settings(parsed))
+    image_exchange.login(registry, credentials, settings(parsed))
     print("login succeeded")
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ... import images
+from ... import image_mounts, images
 from .options import words
 
 TYPE_CHECKING = False
@@ -19,5 +19,5 @@ def main(parsed: Parsed) -> int:
             print(f"{name} {path}")
         return 0
     name, *rest = words(parsed, 1, 2, "image mount [IMAGE [FOLDER]]")
-    print(images.mount(name, rest[0] if rest else None))
+    print(image_mounts.mount(name, rest[0] if rest else None))
     return 0

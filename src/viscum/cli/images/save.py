@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ... import images
+from ... import image_exchange
 from ...errors import SpecError
 from .options import words
 
@@ -28,7 +28,7 @@ def main(parsed: Parsed) -> int:
     if path is None:
         if form in ("oci", "dir") or os.isatty(1):
             raise SpecError("there is nowhere to write to", hint="-o PATH")
-        images.save_stream(names, form, sys.stdout.buffer)
+        image_exchange.save_stream(names, form, sys.stdout.buffer)
         return 0
-    images.save(names, form, path)
+    image_exchange.save(names, form, path)
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ... import images
+from ... import image_mounts
 from ..several import each
 from .options import words
 
@@ -16,4 +16,4 @@ __all__ = ["main"]
 def main(parsed: Parsed) -> int:
     """Take away what `image mount` shows."""
     words(parsed, 1, 1 << 10, "image unmount IMAGE|FOLDER…")
-    return each(parsed.words, images.unmount)
+    return each(parsed.words, image_mounts.unmount)
