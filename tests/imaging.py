@@ -19,6 +19,8 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Self
 
+from viscum.image.platforms import own_platform
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -117,7 +119,7 @@ class Layout:
         *,
         pack: Callable[[bytes], bytes] = packed,
         kind: str = LAYER,
-        architecture: str = "amd64",
+        architecture: str = own_platform().architecture,
         **config: object,
     ) -> dict[str, object]:
         """Add an image of tar archives under a name; none for an empty one."""

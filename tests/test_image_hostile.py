@@ -29,7 +29,7 @@ from imaging import (
 from viscum import images
 from viscum.errors import ImageError, ViscumError
 from viscum.image import trees, unpacking
-from viscum.image.platforms import parse_platform
+from viscum.image.platforms import own_platform, parse_platform
 from viscum.image.transport import Settings
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def test_an_index_of_itself_ends(enemy: Server) -> None:
         "mediaType": INDEX,
         "size": 0,
         "digest": "",
-        "platform": {"os": "linux", "architecture": "amd64"},
+        "platform": {"os": "linux", "architecture": own_platform().architecture},
     }
     second = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}).encode()
     inner.update(digest=digest(second), size=len(second))
