@@ -7,7 +7,7 @@ import os
 import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
-from ..errors import ImageError
+from ..errors import ImageError, ViscumError
 from ..frozen import Frozen
 from . import layers as layers_module
 from .manifest import Descriptor, Index, Manifest, layer_compression, parse_config, parse_manifest
@@ -129,7 +129,7 @@ class Puller:
         """Have the policy decide, on the index or on the manifest that it leads to: what is
         signed may be either.
         """
-        first: Exception | None = None
+        first: ViscumError | None = None
         for descriptor, data in dict(
             zip((d.digest for d, _ in documents), documents, strict=True)
         ).values():
@@ -137,7 +137,7 @@ class Puller:
                 self.trust(source, descriptor, data)
             except ImageError:
                 raise
-            except Exception as error:
+            except ViscumError as error:
                 first = first or error
             else:
                 return
