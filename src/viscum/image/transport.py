@@ -22,6 +22,8 @@ __all__ = ["Connection", "Settings", "origin"]
 
 MAX_REDIRECTS = 6
 RETRIES = 4
+REFUSED_RETRIES = 2
+"""Where nobody listens, waiting seldom helps."""
 FIRST_DELAY = 0.2
 MAX_DELAY = 20.0
 TIMEOUT = urllib3.Timeout(connect=20, read=60)
@@ -165,7 +167,8 @@ class Connection:
             try:
                 answer = self._once(method, url, headers, body)
             except urllib3.exceptions.HTTPError as error:
-                if last or is_final(error):
+                gone = "refused" in str(error) and attempt == REFUSED_RETRIES
+                if last or gone or is_final(error):
                     raise explain(error, url) from None
                 wait = delay
             else:
