@@ -363,3 +363,17 @@ def test_importing_viscum_imports_no_images() -> None:
         "import viscum, sys; print([m for m in sys.modules if 'viscum.image' in m or 'urllib3' in m])"
     )
     assert done.stdout.strip() == b"[]", sys.version
+
+
+def test_a_remembered_start_notices_what_a_name_stands_for(place: Place, layout: Layout) -> None:
+    if not place.caller.here:
+        return  # other users' commands start without the native front
+    plans = place.folder / "run/plans"
+    for _ in range(2):
+        assert place("run", "shell:1", "id", "-u") == "0\n"
+    assert len(list(plans.iterdir())) == 1
+    place("tag", "full:1", "shell:1")
+    assert place("run", "-u", "0", "--entrypoint", "ls", "shell:1", "/home") == "app\n"
+    kept = len(list(plans.iterdir()))
+    place("run", f"oci:{layout.path}:localhost/shell:1", "true")
+    assert len(list(plans.iterdir())) == kept

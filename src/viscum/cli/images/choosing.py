@@ -61,10 +61,13 @@ def obtain(parsed: Parsed, name: str) -> object:
     from .options import settings
     from .progress import Bars
 
+    policy = parsed.text("pull") or "missing"
+    if policy in ("always", "newer") or name.startswith(PREFIXES[1:]):
+        parsed.options["image_may_change"] = True  # a plan of it is good for this time only
     with Bars() as bars:
         return images.obtain(
             name,
-            policy=parsed.text("pull") or "missing",
+            policy=policy,
             platform=parsed.text("platform"),
             settings=settings(parsed),
             progress=bars,
