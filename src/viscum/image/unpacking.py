@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_BYTES", "MAX_ENTRIES", "unpack_stream"]
 
-MAX_BYTES = int(os.environ.get("VISCUM_LAYER_BYTES", "") or 64 << 30)
+
+def _bound() -> int:
+    text = os.environ.get("VISCUM_LAYER_BYTES") or str(64 << 30)
+    if not (text.isascii() and text.isdigit() and int(text) < 1 << 62):
+        raise ImageError(f"VISCUM_LAYER_BYTES {text!r} is no number of bytes")
+    return int(text)
+
+
+MAX_BYTES = _bound()
 MAX_ENTRIES = 4_000_000
 READ = 1 << 19
 QUEUED = 4
