@@ -156,8 +156,8 @@ vs_load_fn vs_op_open, vs_op_expect_host, vs_op_expect_file, vs_op_program, vs_o
     vs_op_device, vs_op_userns, vs_op_cgroup_root;
 /* ops_cgroup.c, ops_host.c: prepare, adopt, release */
 vs_host_fn vs_op_cgroup, vs_op_cgroup_write, vs_op_cgroup_open, vs_op_tree, vs_op_open_in,
-    vs_op_sockets, vs_op_setgroups_deny, vs_op_map, vs_op_helper, vs_op_service, vs_op_service_end,
-    vs_op_cgroup_remove;
+    vs_op_hold, vs_op_sockets, vs_op_setgroups_deny, vs_op_map, vs_op_helper, vs_op_service,
+    vs_op_service_end, vs_op_cgroup_remove;
 /* ops_mount.c */
 vs_enter_fn vs_op_propagation, vs_op_fsmount, vs_op_overlay, vs_op_clone_tree, vs_op_attach,
     vs_op_seal, vs_op_pivot;

@@ -21,6 +21,7 @@ static vs_host_fn *const host_handlers[] = {
     [OP_cgroup_open] = vs_op_cgroup_open,
     [OP_tree] = vs_op_tree,
     [OP_open_in] = vs_op_open_in,
+    [OP_hold] = vs_op_hold,
     [OP_sockets] = vs_op_sockets,
     [OP_setgroups_deny] = vs_op_setgroups_deny,
     [OP_map] = vs_op_map,

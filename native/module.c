@@ -77,6 +77,11 @@ static PyMethodDef methods[] = {
     {"open_at", vs_py_open_at, METH_VARARGS,
      PyDoc_STR("open_at(folder, path, flags, mode, resolve) -> fd")},
     {"enter", vs_py_enter, METH_VARARGS, PyDoc_STR("enter(pidfd, user)")},
+    {"open_inside", vs_py_open_inside, METH_VARARGS,
+     PyDoc_STR("open_inside(folder, path, flags) -> fd")},
+    {"mount", vs_py_mount, METH_VARARGS, PyDoc_STR("mount(source, target, kind, flags, options)")},
+    {"unmount", vs_py_unmount, METH_VARARGS, PyDoc_STR("unmount(target)")},
+    {"sync_file_system", vs_py_sync, METH_VARARGS, PyDoc_STR("sync_file_system(folder)")},
     {"launch", vs_py_launch, METH_VARARGS,
      PyDoc_STR("launch(plan, id, stdin, stdout, stderr, target, fail_at) -> Machine")},
     {"run", vs_py_run, METH_VARARGS,
@@ -106,7 +111,8 @@ static int exec_module(PyObject *module) {
     if (!vs_failure || !vs_plan_type || !vs_machine_type) return -1;
     if (PyModule_AddObjectRef(module, "Failure", vs_failure) < 0) return -1;
     if (PyModule_AddObjectRef(module, "Plan", (PyObject *)vs_plan_type) < 0) return -1;
-    return PyModule_AddObjectRef(module, "Machine", (PyObject *)vs_machine_type);
+    if (PyModule_AddObjectRef(module, "Machine", (PyObject *)vs_machine_type) < 0) return -1;
+    return vs_add_untar(module);
 }
 
 static PyModuleDef_Slot slots[] = {

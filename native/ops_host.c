@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -177,6 +178,21 @@ int vs_op_open_in(struct vs_machine *m, const struct vs_op *op, struct vs_fault 
     if (fd < 0) return (int)fd;
     vs_own(m, op->arg[0], (int)fd);
     return 0;
+}
+
+/* A shared lock (flock) for the life of the machine. Who wants to remove the folder asks for an
+ * exclusive one, and may have done so just before us: then it has no name any more. */
+int vs_op_hold(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fault) {
+    struct stat is;
+    const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+    long fd = CALL(fault, SYS_openat, AT_FDCWD, vs_string(m, op->arg[1]), flags);
+    if (fd < 0) return (int)fd;
+    vs_own(m, op->arg[0], (int)fd);
+    fd = m->slots[op->arg[0]];
+    long ret = CALL(fault, SYS_flock, fd, LOCK_SH | LOCK_NB);
+    if (ret >= 0) ret = CALL(fault, SYS_newfstatat, fd, "", &is, AT_EMPTY_PATH);
+    if (ret < 0) return (int)ret;
+    return is.st_nlink ? 0 : vs_refuse(fault, ESTALE);
 }
 
 int vs_op_sockets(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fault) {

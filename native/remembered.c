@@ -70,6 +70,21 @@ static int add_process(struct vs_key *key) {
     return add_text(key, folder);
 }
 
+/* What the names of images stand for (viscum.places, viscum.image.store). */
+static int add_images(struct vs_key *key) {
+    const char *data = getenv("VISCUM_DATA"), *home = getenv("XDG_DATA_HOME"), *tail = "/viscum";
+    char path[4096];
+    if (data && *data)
+        home = data, tail = "";
+    else if (geteuid() == 0)
+        home = "/var/lib";
+    else if (!home || !*home)
+        home = getenv("HOME"), tail = "/.local/share/viscum";
+    if (!home) return -1;
+    int n = snprintf(path, sizeof path, "%s%s/images/index.json", home, tail);
+    return n < (int)sizeof path ? add_identity(key, path) : -1;
+}
+
 /* What the probe of the host and the compiler look at. */
 static int add_host(struct vs_key *key) {
     static const char *const files[] = {"/proc/self/cgroup", "/proc/self/mountinfo",
@@ -88,7 +103,7 @@ static int add_host(struct vs_key *key) {
         if (add_file(key, files[i]) < 0) return -1;
     for (size_t i = 0; i < sizeof identities / sizeof identities[0]; i++)
         if (add_identity(key, identities[i]) < 0) return -1;
-    return 0;
+    return add_images(key);
 }
 
 /* Our state folder, where nobody else can write. */

@@ -199,6 +199,8 @@ CHECKS: dict[str, Callable[[], str]] = {
     "pasta": _program("pasta"),
     "tun-for-users": _tun_for_users,
     "compiler": _program("gcc"),
+    "image-tools": _program("docker-registry", "skopeo", "umoci", "bsdtar", "busybox", "openssl"),
+    "builders": _program("buildah", "podman", "htpasswd"),
     "namespace-tools": _program("unshare", "setpriv", "mount", "prlimit"),
     "bash": _program("bash"),
     "zsh": _program("zsh"),

@@ -17,9 +17,11 @@ import pytest
 import viscum
 from callers import make_caller
 from commands import TIMEOUT, VISCUM, assert_refused, call, start
+from imaging import Layout, busybox_layer
 from needs import needs
 from viscum.cli.table import commands, names
 from viscum.cli.tables.launching import MACHINE
+from viscum.image.platforms import own_platform
 
 if TYPE_CHECKING:
     from callers import Caller
@@ -219,6 +221,8 @@ def test_odd_name_is_refused(name: str) -> None:
 PRINT_STATUS = ["grep", "-E", "^(Cap|No|Sec)", "/proc/self/status"]
 GROW = ["/usr/bin/python3", "-c", "x = bytearray(40 << 20); print('done')"]
 SHOW_IO = ["sh", "-c", "cat /sys/fs/cgroup/blkio/blkio.throttle.$0_device"]
+IMAGE, ARCHITECTURE = "oci:{folder}/layout", own_platform().architecture
+IMAGES = ("--image", "--pull", "--platform", "--tls-verify", "--creds", "--authfile", "--cert-dir")
 OPTIONS: dict[str, tuple[list[str], list[str], str]] = {
     "-i": (["-i"], ["cat"], "^typed$"),
     "--interactive": (["--interactive"], ["cat"], "^typed$"),
@@ -337,6 +341,13 @@ OPTIONS: dict[str, tuple[list[str], list[str], str]] = {
     "--ipc": (["--ipc", "host"], ["readlink", "/proc/self/ns/ipc"], "{ipc}"),
     "--uts": (["--uts", "host"], ["readlink", "/proc/self/ns/uts"], "{uts}"),
     "--rootfs": (["--rootfs", "/usr", "-v", "/usr:/usr"], ["/bin/true"], "^$"),
+    "--image": (["--image", IMAGE], ["cat", "/etc/passwd"], "app:x:1000"),
+    "--pull": (["--pull", "always", IMAGE], ["cat", "/etc/passwd"], "app:x:1000"),
+    "--platform": (["--platform", f"linux/{ARCHITECTURE}", IMAGE], ["id", "-u"], "^0$"),
+    "--tls-verify": (["--tls-verify=false", IMAGE], ["id", "-u"], "^0$"),
+    "--creds": (["--creds", "me:secret", IMAGE], ["id", "-u"], "^0$"),
+    "--authfile": (["--authfile", "/nonexistent", IMAGE], ["id", "-u"], "^0$"),
+    "--cert-dir": (["--cert-dir", "/nonexistent", IMAGE], ["id", "-u"], "^0$"),
     "-l": (["-l", "a=b"], ["echo", "x"], "x"),
     "--label": (["--label", "a=b"], ["echo", "x"], "x"),
     "--stop-signal": (["--stop-signal", "SIGINT"], ["echo", "x"], "x"),
@@ -380,6 +391,7 @@ NEEDS = {
     "--pids-limit": needs("pids"),
     "--pid": needs("root"),
     "--rootfs": needs("root"),
+    **dict.fromkeys(IMAGES, needs("image-tools")),
 }
 
 
@@ -393,6 +405,10 @@ def test_option_does_what_its_help_says(
     folder.chmod(0o777)
     (folder / "file").write_text("content\n")
     (folder / "env").write_text("# a comment\n\nFROM_FILE=a b\n")
+    if flag in IMAGES:
+        monkeypatch.setenv("VISCUM_DATA", str(folder / "data"))
+        layout = Layout(folder / "layout")
+        layout.image("test", [busybox_layer()], architecture=ARCHITECTURE)
     options, command, expected = OPTIONS[flag]
     words = [word.replace("{folder}", str(folder)) for word in options]
     for name in ("net", "pid", "ipc", "uts"):

@@ -6,6 +6,7 @@ import os
 import pathlib
 import pickle
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -20,6 +21,8 @@ import viscum
 import viscum.launching
 from callers import KINDS, ROOTLESS, make_caller
 from needs import needs
+from viscum.image.manifest import Config
+from viscum.images import Root
 
 if TYPE_CHECKING:
     from callers import Caller
@@ -132,6 +135,20 @@ def test_launch_of_a_rootfs_that_fails_at_any_operation_leaves_nothing(
         (folder / name).symlink_to("opt/deep/usr/" + name)
     program.symlink_to("/opt/deep/usr/bin/true")
     options = {"rootfs": str(folder), "mounts": RICH["mounts"], "user": "1000", "env": {}}
+    assert fail_everywhere(make_caller("root"), "run", options) > 30
+
+
+@needs("root", "image-tools")
+def test_launch_of_an_image_that_fails_at_any_operation_leaves_nothing(
+    folder: pathlib.Path,
+) -> None:
+    layers = [folder / "layers" / name for name in ("top", "base")]
+    for layer in layers:
+        (layer / "bin").mkdir(parents=True)
+    shutil.copy("/bin/busybox", layers[1] / "bin/true")
+    config = Config("amd64", "linux", (), workdir="/made/here")
+    root = Root(tuple(str(layer) for layer in layers), config, "image", "sha256:" + "0" * 64)
+    options = {"image": root, "mounts": RICH["mounts"], "user": "1000", "env": {}}
     assert fail_everywhere(make_caller("root"), "run", options) > 30
 
 

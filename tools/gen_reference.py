@@ -130,6 +130,7 @@ CHAPTERS = (
     ("Running", "run run_async Result Usage Pressure DeviceUsage"),
     ("Machines", "Machine Process PIPE STDOUT DEVNULL"),
     ("Machines that live on", "machines DetachedMachine Attachment Output LogEntry Status"),
+    ("Images", "Image"),
     ("What is asked for", "Mount Device Rlimit Limits IoLimit Spec Health LogOptions"),
     ("Events", "events Event"),
     ("Limits that follow the workload", "Governor"),
@@ -137,6 +138,10 @@ CHAPTERS = (
 
 OPTIONS = {
     "rootfs": "the machine's root; None is the host's own. Never written to",
+    "image": "an image instead of a rootfs: its name, or an `Image`",
+    "pull": 'when its registry is asked: `"missing"` (default), `"always"`, `"newer"`, `"never"`',
+    "platform": 'another platform than the host\'s: `"linux/arm64"`',
+    "entrypoint": "what the command is given to, instead of the image's entrypoint; () for none",
     "env": "variables, beside `PATH`, `HOME`, `HOSTNAME` and `container`",
     "workdir": "working folder, absolute; `/` by default",
     "user": '`"USER[:GROUP]"`, names or numbers; root by default',

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         CommandNotExecutable,
         CommandNotFound,
         HostError,
+        ImageError,
         LaunchError,
         MachineError,
         PlanError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         ViscumWarning,
     )
     from .governor import Governor
+    from .images import Image
     from .journal import Event, events
     from .logs import LogEntry
     from .machine import Machine
@@ -50,6 +52,8 @@ __all__ = [
     "Governor",
     "Health",
     "HostError",
+    "Image",
+    "ImageError",
     "IoLimit",
     "LaunchError",
     "Limits",
@@ -90,12 +94,13 @@ _HOMES = {
     "journal": "Event events",
     "record": "Health LogOptions Status",
     "governor.loop": "Governor",
+    "images": "Image",
     "process": "DEVNULL PIPE STDOUT Process",
     "result": "Result",
     "spec": "Device IoLimit Limits Mount Rlimit Spec",
     "resources.usage": "DeviceUsage Pressure Usage",
-    "errors": "CommandNotExecutable CommandNotFound HostError LaunchError MachineError PlanError "
-    "SpecError TimeoutExpired ViscumError ViscumWarning",
+    "errors": "CommandNotExecutable CommandNotFound HostError ImageError LaunchError "
+    "MachineError PlanError SpecError TimeoutExpired ViscumError ViscumWarning",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 

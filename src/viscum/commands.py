@@ -47,7 +47,7 @@ def command_spec(
     if workdir is not None:
         changes["workdir"] = workdir
     if user is not None:
-        who = look_up_user(spec.rootfs, str(user), spec.groups)
+        who = look_up_user(spec.layers or spec.rootfs, str(user), spec.groups)
         changes.update(user=str(user), identity=(who.uid, who.gid, who.groups), home=who.home)
     return spec.replace(**changes).check()
 

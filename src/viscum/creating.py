@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from .spec import Spec
+
 
 __all__ = ["changed_limits", "make_config", "parse_restart", "random_name"]
 
@@ -68,6 +70,25 @@ def target_of(share: Mapping[str, str]) -> Record:
     return Record(found.pop())
 
 
+def _from_image(
+    spec: Spec, labels: Mapping[str, str] | None, health: Health | None
+) -> tuple[Mapping[str, str], Health | None]:
+    """Return labels and health check with those of the image behind what was given."""
+    from . import images
+
+    config = images.config_of(spec.image_digest)
+    asked = config.health
+    if health is None and asked is not None:
+        health = Health(
+            asked.test[1:] if asked.test[0] == "CMD" else ("sh", "-c", asked.test[1]),
+            interval=max(asked.interval, 0.001),
+            timeout=max(asked.timeout, 0.001),
+            start_period=max(asked.start_period, 0.0),
+            retries=min(max(asked.retries, 1), 1000),
+        )
+    return {**dict(config.labels), **(labels or {})}, health
+
+
 def make_config(
     command: Sequence[str],
     options: Mapping[str, object],
@@ -92,6 +113,8 @@ def make_config(
     spec = make_spec(
         command, {**options, **words}, detached=True, layer=layer, idle=not command, **(fixed or {})
     )
+    if spec.image:
+        labels, health = _from_image(spec, labels, health)
     if target is not None and target.config.spec.userns != spec.userns:
         raise SpecError("the machines have different user namespaces", hint="the same --userns")
     policy = parse_restart(restart)

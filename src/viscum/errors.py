@@ -7,6 +7,7 @@ ViscumError                 exit 125
 ├── LaunchError             an operation of the plan failed
 │   ├── CommandNotFound     exit 127
 │   └── CommandNotExecutable  exit 126
+├── ImageError              an image, a registry or the store is not as it should be
 ├── MachineError            the machine is not in a state that allows it
 └── TimeoutExpired          a wait ended before what it waited for (also a TimeoutError)
 """
@@ -17,6 +18,7 @@ __all__ = [
     "CommandNotExecutable",
     "CommandNotFound",
     "HostError",
+    "ImageError",
     "LaunchError",
     "MachineError",
     "PlanError",
@@ -79,6 +81,10 @@ class CommandNotExecutable(LaunchError):
     """The command exists in the machine's root but the kernel will not execute it."""
 
     exit_code = 126
+
+
+class ImageError(ViscumError):
+    """An image is malformed or not there, a registry refuses, or the store is damaged."""
 
 
 class MachineError(ViscumError):

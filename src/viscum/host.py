@@ -341,6 +341,29 @@ def mount_points() -> list[str]:
     return [line.split()[4] for line in _read("/proc/self/mountinfo").splitlines()]
 
 
+def mount_lines() -> list[tuple[str, str, str]]:
+    """Return source, place and options of every mount that this process sees."""
+    found = []
+    for line in _read("/proc/self/mountinfo").splitlines():
+        before, _, after = line.partition(" - ")
+        _, source, options = after.split(" ", 2)
+        place = before.split()[4]
+        found.append((_unescaped(source), _unescaped(place), _unescaped(options)))
+    return found
+
+
+def _unescaped(text: str) -> str:
+    """Return a field of mountinfo with its octal escapes read."""
+    if "\\" not in text:
+        return text
+    parts = text.split("\\")
+    read = [
+        chr(int(p[:3], 8)) + p[3:] if p[:3].isdigit() and int(p[:3], 8) < 256 else "\\" + p
+        for p in parts[1:]
+    ]
+    return parts[0] + "".join(read)
+
+
 def submounts(folders: Iterable[str]) -> set[str]:
     """Return those of `folders` that have mounts below them."""
     points = mount_points()

@@ -51,7 +51,13 @@ class Machine:
         **options: Unpack[Options],
     ) -> None:
         self.name = None if name is None else check_name(name)
+        if options.get("image") is not None:
+            from .from_image import pin
+
+            options["image"] = pin(options)
+        # What is run in the machine later is not given to the image's entrypoint.
         self._options = options
+        self._for_commands = {"entrypoint": ()} if options.get("image") is not None else {}
         self.spec = make_spec(
             command, options, lives=True, idle=not command, **({"init": True} if command else {})
         )
@@ -266,7 +272,9 @@ class Machine:
         given = {"user": user, "workdir": workdir}
         changes: dict[str, object] = {k: v for k, v in given.items() if v is not None}
         changes["env"] = {**(self._options.get("env") or {}), **(env or {})}
-        spec = make_spec(command, {**self._options, **changes}, mounts=(), devices=())
+        spec = make_spec(
+            command, {**self._options, **self._for_commands, **changes}, mounts=(), devices=()
+        )
         folders, into = self._folders()
         host = launching.this_host()
         made = launching.load(launching.compile_command(spec, host, folders, into))

@@ -20,15 +20,21 @@ __all__ = [
     "CoreMeter",
     "CorePlan",
     "Figures",
+    "TarFailure",
+    "Untar",
     "enter",
     "give_away",
     "launch",
     "load",
+    "mount",
     "open_at",
     "open_below",
+    "open_inside",
     "open_null",
     "pipe",
     "run",
+    "sync_file_system",
+    "unmount",
     "wait_pressure",
     "watch",
 ]
@@ -39,6 +45,8 @@ Figures = _core.Figures
 watch = _core.watch
 wait_pressure = _core.wait_pressure
 CorePlan = _core.Plan
+Untar = _core.Untar
+TarFailure = _core.TarFailure
 
 NO_FAULT = -1
 NO_SLOT = plan_module.NONE
@@ -64,6 +72,26 @@ def open_at(folder: int, path: str, flags: int, resolve: int, mode: int = 0) -> 
 def enter(pidfd: int, *, user: bool) -> None:
     """Become root of the machine that a process is in, for good; see `viscum.inside`."""
     _core.enter(pidfd, user)
+
+
+def open_inside(folder: int, path: bytes, flags: int) -> int:
+    """Open what is below a folder, as `flags` say; links lead nowhere else. Raises OSError."""
+    return _core.open_inside(folder, path, flags)
+
+
+def mount(source: str, target: str, kind: str, flags: int, options: str) -> None:
+    """Show a file system in this process's mount namespace (mount(2)); raises OSError."""
+    _core.mount(source, target, kind, flags, options)
+
+
+def unmount(target: str) -> None:
+    """Take a mount away: umount2(2). Raises OSError."""
+    _core.unmount(target)
+
+
+def sync_file_system(folder: int) -> None:
+    """Have the file system of a folder on disk: syncfs(2). Raises OSError."""
+    _core.sync_file_system(folder)
 
 
 def give_away(pipe_end: int, owner: tuple[int, int]) -> bool:

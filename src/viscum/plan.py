@@ -57,6 +57,7 @@ prepare cgroup-write    slot:F file:S data:S         | set one limit
 prepare cgroup-open     slot:F cgroup:F file:S       | open the file that a task enters through
 prepare tree            slot:F source:F idmap:O set:Ix clear:Ix recursive:I | clone a mount tree
 prepare open-in         slot:F dir:F name:S flags:Ix | open below a folder
+prepare hold            slot:F path:S                | hold a folder against whoever removes it
 prepare sockets         near:F far:F                 | make the pair that a terminal is passed over
 spawn   clone           flags:Ix cgroup:O            | clone the child
 adopt   setgroups-deny                               | forbid setgroups in the user namespace

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import TypedDict
 
+    from .images import Image, Root
     from .spec import IoLimit
 
     class LimitOptions(TypedDict, total=False):
@@ -84,6 +85,10 @@ if TYPE_CHECKING:
         oom_policy: str
         machine_class: str
         strict: bool
+        image: str | Image | Root | None
+        pull: str
+        platform: str | None
+        entrypoint: Sequence[str] | str | None
 
 
 __all__ = ["Options", "make_spec"]
@@ -234,6 +239,10 @@ def make_spec(command: Sequence[str], options: Mapping[str, object], **fixed: ob
     unknown = set(options) - set(OPTION_NAMES)
     if unknown:
         raise TypeError(f"unknown option {min(unknown)!r}")
+    if options.get("image") is not None:
+        from .from_image import apply_image
+
+        command, options, fixed = apply_image(command, options, fixed)
     fields: dict[str, object] = {name: options[name] for name in _PLAIN if name in options}
     options = _take_bounds(options, fields)
     fields["limits"] = make_limits(options)
@@ -251,7 +260,8 @@ def make_spec(command: Sequence[str], options: Mapping[str, object], **fixed: ob
         fields[name] = tuple(options.get(name, ()))  # type: ignore[arg-type]
     fields["mounts"] = tuple(_mount(mount) for mount in options.get("mounts", ()))  # type: ignore[attr-defined]
     fields["devices"] = tuple(_device(device) for device in options.get("devices", ()))  # type: ignore[attr-defined]
-    who = look_up_user(rootfs, fields["user"], fields["groups"])  # type: ignore[arg-type]
+    root = fixed.get("layers") or rootfs
+    who = look_up_user(root, fields["user"], fields["groups"])  # type: ignore[arg-type]
     fields["identity"] = (who.uid, who.gid, who.groups)
     fields["home"] = who.home
     fields.update(fixed)
@@ -260,4 +270,6 @@ def make_spec(command: Sequence[str], options: Mapping[str, object], **fixed: ob
 
 OPTION_NAMES = frozenset(
     (*_PLAIN, *LIMIT_NAMES, "rootfs", "env", "workdir", "user", "groups", "mounts", "devices")
-) | frozenset(("rlimits", "cap_add", "cap_drop", "sysctls", "hosts", "dns", "oom_policy"))
+) | frozenset(
+    "rlimits cap_add cap_drop sysctls hosts dns oom_policy image pull platform entrypoint".split()
+)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from .errors import SpecError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Rootfs = str | tuple[str, ...] | None
+    """A folder, folders laid over each other (the highest first), or the host's root."""
 
 __all__ = ["User", "look_up_user"]
 
@@ -24,14 +32,40 @@ class User:
         self.home = home
 
 
-def _rows(rootfs: str | None, file: str, fields: int) -> list[list[str]]:
+def _rows(rootfs: Rootfs, file: str, fields: int) -> list[list[str]]:
     """Return the rows of a colon-separated file below the root; none where it is not there."""
     try:
-        data = _read_below(rootfs or "/", file)
+        layers = rootfs if isinstance(rootfs, tuple) else (rootfs or "/",)
+        data = _read_layers(layers, file)
     except OSError:
         return []
     rows = [line.split(":") for line in data.decode("utf-8", "replace").splitlines()]
     return [row for row in rows if len(row) >= fields]
+
+
+def _read_layers(layers: tuple[str, ...], path: str) -> bytes:
+    """Read a file from the highest layer that has it, unless one above hides it."""
+    from . import native
+    from .image.trees import hides
+
+    for layer in layers[:-1]:
+        try:
+            return _read_below(layer, path)
+        except OSError:
+            with open_folder(layer) as folder:
+                if hides(folder, path.encode(), native.open_inside):
+                    raise
+    return _read_below(layers[-1], path)
+
+
+@contextlib.contextmanager
+def open_folder(path: str) -> Iterator[int]:
+    """Open a folder as a handle, and close it."""
+    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _read_below(root: str, path: str) -> bytes:
@@ -51,7 +85,7 @@ def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and int(text) <= MAX_ID else None
 
 
-def _group(rootfs: str | None, name: str) -> int:
+def _group(rootfs: Rootfs, name: str) -> int:
     number = _number(name)
     if number is not None:
         return number
@@ -62,7 +96,7 @@ def _group(rootfs: str | None, name: str) -> int:
     raise SpecError(f"group {name!r} is not in the root's /etc/group", hint="use a number")
 
 
-def look_up_user(rootfs: str | None, user: str, extra: tuple[str, ...]) -> User:
+def look_up_user(rootfs: Rootfs, user: str, extra: tuple[str, ...]) -> User:
     """Return who `USER[:GROUP]`, each a name or a number, is in the root.
 
     An unknown number is taken as it is, with group 0 and the home "/". Raises SpecError for an

@@ -23,10 +23,16 @@ __all__ = ["run"]
 def _prepared(command: Sequence[str], options: Options) -> launching.Ready:
     """Return the loaded plan; the same command and options are not even checked again."""
     launching.this_host()
-    if "user" in options or "seccomp" in options:  # files may change what these mean
+    if (
+        "user" in options or "seccomp" in options or options.get("pull") in ("always", "newer")
+    ):  # files may change what these mean
         return launching.ready(make_spec(command, options))
     try:
-        key = (tuple(command), tuple(options.items()))
+        key: tuple[object, ...] = (tuple(command), tuple(options.items()))
+        if "image" in options:
+            from .images import identity
+
+            key = (*key, identity())
         known = launching.recall(key)
     except TypeError:  # an option that cannot be hashed, such as a dict
         return launching.ready(make_spec(command, options))

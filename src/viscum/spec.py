@@ -238,6 +238,8 @@ class Spec(Frozen):
 
     command: tuple[str, ...]
     rootfs: str | None = None
+    layers: tuple[str, ...] = ()
+    """Folders that make the root together, instead of `rootfs`; the highest first."""
     env: tuple[tuple[str, str], ...] = ()
     workdir: str | None = None
     user: str = ""
@@ -291,6 +293,17 @@ class Spec(Frozen):
         """Whether the governor may move a limit of it."""
         return self.cpu_bounds is not None or self.memory_bounds is not None
 
+    image: str = ""
+    """Name of the image that `layers` are of, and the digest of its manifest."""
+    image_digest: str = ""
+    folders: tuple[str, ...] = ()
+    """Folders to be made in the root where it lacks them."""
+
+    @property
+    def own_root(self) -> bool:
+        """Whether the root is the machine's own, and not the host's."""
+        return self.rootfs is not None or bool(self.layers)
+
     @property
     def shares(self) -> bool:
         """Whether a namespace is that of another machine."""
@@ -327,7 +340,13 @@ class Spec(Frozen):
             )
         for mount in self.mounts:
             _check_mount(mount)
-        for path, what in ((self.workdir, "working folder"), (self.rootfs, "rootfs")):
+        layers = ((path, "layer") for path in self.layers)
+        for path, what in (
+            (self.workdir, "working folder"),
+            (self.rootfs, "rootfs"),
+            *layers,
+            *((path, "folder") for path in self.folders),
+        ):
             if path is not None and (not path.startswith("/") or "\0" in path):
                 raise SpecError(f"{what} {path!r} is not an absolute path")
         return self

@@ -211,6 +211,19 @@ def seconds(text: str, flag: str) -> float:
 _PLAIN = "oom_policy hostname network userns pid ipc uts user workdir".split()
 
 
+def _command(parsed: Parsed, options: dict[str, object]) -> list[str]:
+    """Return the words of the command, and have the image in `options` where there is one."""
+    from .images.choosing import choose_image, obtain
+
+    name, entrypoint = choose_image(parsed), parsed.text("entrypoint")
+    if name is not None:
+        options["image"] = obtain(parsed, name)
+        if entrypoint is not None:
+            options["entrypoint"] = entrypoint
+        return list(parsed.words)
+    return [entrypoint, *parsed.words] if entrypoint else list(parsed.words)
+
+
 def machine_options(parsed: Parsed) -> tuple[list[str], dict[str, object], dict[str, object]]:
     """Return the command, the options of the Python API, and fields of the spec beside them."""
     options = limit_options(parsed)
@@ -240,10 +253,7 @@ def machine_options(parsed: Parsed) -> tuple[list[str], dict[str, object], dict[
         options[name] = parsed.texts(key)
     options["devices"] = parsed.texts("device")
     _security(parsed.texts("security_opt"), options)
-    command = list(parsed.words)
-    entrypoint = parsed.text("entrypoint")
-    if entrypoint:
-        command = [entrypoint, *command]
+    command = _command(parsed, options)
     fixed: dict[str, object] = {"tty": parsed.on("tty")}
     if parsed.text("stop_signal"):
         fixed["stop_signal"] = signal_number(parsed.text("stop_signal") or "")

@@ -55,11 +55,13 @@ class Command:
 class Parsed:
     """What was given: options by key, and the words that are none."""
 
-    __slots__ = ("options", "words")
+    __slots__ = ("dashed", "options", "words")
 
     def __init__(self) -> None:
         self.options: dict[str, str | bool | list[str]] = {}
         self.words: list[str] = []
+        self.dashed = False
+        """Whether -- stands before the words."""
 
     def text(self, key: str) -> str | None:
         """Return the value of an option, or None."""
@@ -114,6 +116,7 @@ def parse(command: Command, words: list[str]) -> Parsed:
     while rest:
         word = rest.pop()
         if word == "--":
+            parsed.dashed = not parsed.words
             parsed.words += reversed(rest)
             break
         if word[:1] != "-" or word == "-":

@@ -34,7 +34,15 @@ NEVER = (
     "stop_signal",
     "stop_timeout",
 )
-NEVER_LIVING = ("volumes_from", "sdnotify", "name", "env_file", "health_cmd", "cidfile", "rm")
+NEVER_LIVING = (
+    "volumes_from",
+    "sdnotify",
+    "name",
+    "env_file",
+    "health_cmd",
+    "cidfile",
+    "rm",
+)
 OOM_PLACE = 1
 """Where `resources.usage.usage_files` has the file that counts kills for memory."""
 
@@ -46,11 +54,12 @@ def _can_be_remembered(
     parsed: Parsed, spec: Spec, compiled: Compiled, never: tuple[str, ...] = NEVER
 ) -> bool:
     passed_on = any("=" not in word for word in parsed.texts("env"))
-    named = not spec.user.replace(":", "").isdigit() and spec.user != ""
+    named = not spec.user.replace(":", "").isdigit() and spec.user != "" and not spec.layers
     return not (
         compiled.lost
         or passed_on
         or named
+        or parsed.on("image_may_change")
         or spec.network == "private"
         or any(mount.volume for mount in spec.mounts)  # held while in use
         or spec.pid == "host"

@@ -227,7 +227,7 @@ def main(parsed: Parsed) -> int:
     command, options, fixed = machine_options(parsed)
     text = parsed.text("timeout")
     timeout = None if text is None else seconds(text, "--timeout")
-    if not command:
+    if not command and "image" not in options:
         raise SpecError("there is no command to run", hint="viscum run [OPTIONS] -- COMMAND")
     labels = tuple(parse_labels(parsed.texts("label")).items())
     share = shared(options)

@@ -22,6 +22,12 @@ _AREAS = {
     "volumes": ("volume create", "volume ls", "volume inspect", "volume rm", "volume prune"),
     "generating": ("generate systemd",),
     "resources": ("metrics",),
+    "images": (
+        *("pull", "push", "images", "tag", "rmi", "save", "load", "import", "commit"),
+        "history",
+        *("login", "logout", "gc", "image inspect", "image prune", "image mount"),
+        *("image unmount", "store check"),
+    ),
     "host": ("doctor", "version"),
     "completing": ("completion", "__names"),
     "governor": ("governor", "governor why", "governor simulate"),

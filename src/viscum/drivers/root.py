@@ -44,7 +44,8 @@ class RootBuilder(KernelTree):
         self._scratch()
         if self.spec.layer:
             self._kept_layer(self.spec.layer)
-        if self.spec.rootfs is None and (not self.host.capable or _has_separate_folders()):
+        own = self.spec.own_root
+        if not own and (not self.host.capable or _has_separate_folders()):
             self._patchwork()
         else:
             self._overlay()
@@ -98,39 +99,72 @@ class RootBuilder(KernelTree):
         return "/tmp" if self.host.capable else "/"  # noqa: S108 - nothing is written there
 
     def _overlay(self) -> None:
-        source, lower = self.slots(), self.slots()
-        path = self.spec.rootfs or "/"
-        self._open_folder(source, path, "rootfs")
         for name in ("upper", "work"):
             self._enter("mkdir", self.layer, name, self.keep | 0o755)
-        self._bring(lower, source, path, RDONLY, recursive=False, mapped=bool(self.spec.rootfs))
-        self._enter("attach", lower, NONE, self._parking(), 0)
+        lower = self._lower_layers() if self.spec.layers else (self._lower(),)
         hides = self.host.uses_detached or bool(self.spec.layer)
         hides = hides and self.ids.namespace and not self.spec.read_only
-        if self.spec.rootfs is None:
+        if not self.spec.own_root:
             self._own_folders()
             if hides:
                 self._hidden_folders()
         own_etc = self._own_etc()
-        if self.spec.rootfs is not None and not self.host.capable:
+        if self.spec.own_root and not self.host.capable:
             self._own_folders(*(["etc"] if own_etc else []))
         if own_etc:
             self._etc_files("upper/etc")
         self._make_overlay(self.root, lower, "upper", "work")
         self._enter("attach", self.root, NONE, "/", 0)
-        if self.spec.rootfs is None and not hides:
+        for path in self.spec.folders:
+            self._enter("mkdir", self.root, path, KEEP | 0o755)
+        if not self.spec.own_root and not hides:
             self._fresh_folders()
 
-    def _make_overlay(self, slot: int, lower: int, upper: str, work: str) -> None:
+    def _lower(self) -> int:
+        """Bring the one folder that the root is made of."""
+        source, lower = self.slots(), self.slots()
+        path = self.spec.rootfs or "/"
+        self._open_folder(source, path, "rootfs")
+        self._bring(lower, source, path, RDONLY, recursive=False, mapped=bool(self.spec.rootfs))
+        self._enter("attach", lower, NONE, self._parking(), 0)
+        return lower
+
+    def _lower_layers(self) -> tuple[int, ...]:
+        """Bring the layers of an image, which lie in one folder: that is cloned and mapped once.
+        The highest is held, against whoever removes what no image needs.
+        """
+        parents = {os.path.dirname(path) for path in self.spec.layers}
+        if len(parents) > 1:
+            raise SpecError("the layers of a root lie in different folders")
+        parent, source, tree = parents.pop(), self.slots(), self.slots()
+        self._open_folder(source, parent, "folder of layers")
+        for path in self.spec.layers:
+            self._open_folder(self.slots(), path, "layer")
+        self.parts.prepare.append(op("hold", self.slots(), self.spec.layers[0]))
+        self._bring(tree, source, parent, RDONLY, recursive=False, mapped=True)
+        self._enter("attach", tree, NONE, self._parking(), 0)
+        slots = tuple(self.slots() for _ in self.spec.layers)
+        for slot, path in zip(slots, self.spec.layers, strict=True):
+            name = os.path.basename(path)
+            self._enter("lookup", slot, tree, name, os.O_PATH | O_DIRECTORY | os.O_NOFOLLOW)
+        return slots
+
+    def _mode_below(self, name: str) -> int | None:
+        """Return the mode of a folder of the root that anybody may look into, else None."""
+        roots = self.spec.layers or (self.spec.rootfs or "/",)
+        modes = (_shown_mode(os.path.join(root, name)) for root in roots)
+        return next((mode for mode in modes if mode is not None), None)
+
+    def _make_overlay(self, slot: int, lower: tuple[int, ...], upper: str, work: str) -> None:
         options = nul_ended(["userxattr", ""] if self.ids.namespace else [])
-        layers = (lower,), self.layer, upper, work
+        layers = lower, self.layer, upper, work
         self._enter("overlay", slot, *layers, options, NODEV)
 
     def _own_folders(self, *have: str) -> None:
         """A folder in the upper layer takes over the owner of the one below: the machine's root
         can add to it. Never one that others may not read: that would show what is in it.
         """
-        given = self.spec.rootfs is not None
+        given = self.spec.own_root
         names = dict.fromkeys(() if given else OWNED)
         for mount in self.spec.mounts:
             parts = mount.where.strip("/").split("/")[:-1]
@@ -139,7 +173,7 @@ class RootBuilder(KernelTree):
         for name in sorted(names):
             if not given and name.partition("/")[0] in NOT_OWNED:
                 continue
-            mode = _shown_mode(os.path.join(self.spec.rootfs or "/", name))
+            mode = self._mode_below(name)
             if mode is not None and name.rpartition("/")[0] in made and name not in made:
                 self._enter("mkdir", self.layer, f"upper/{name}", self.keep | mode)
                 made.add(name)
@@ -160,11 +194,14 @@ class RootBuilder(KernelTree):
 
     def _own_etc(self) -> bool:
         """Have `upper/etc` in the writable layer; False where the root's /etc is elsewhere."""
-        if self.spec.rootfs is None:
+        if not self.spec.own_root:
             return _shown_mode("/etc") is not None
-        etc = os.path.join(self.spec.rootfs, "etc")
-        if os.path.lexists(etc) and (os.path.islink(etc) or not os.path.isdir(etc)):
-            return False
+        for root in self.spec.layers or (self.spec.rootfs or "/",):
+            etc = os.path.join(root, "etc")
+            if os.path.lexists(etc):
+                if os.path.islink(etc) or not os.path.isdir(etc):
+                    return False
+                break
         self._enter("mkdir", self.layer, "upper/etc", self.keep | 0o755)
         return True
 
@@ -219,7 +256,7 @@ class RootBuilder(KernelTree):
             if name == "etc":
                 self._etc_files(upper)
             self._enter("lookup", lower, NONE, path, os.O_PATH | O_DIRECTORY)
-            self._make_overlay(layer, lower, upper, work)
+            self._make_overlay(layer, (lower,), upper, work)
         self._enter("attach", layer, self.root, name, NO_LINKS)
         self.patches.append(name)
 

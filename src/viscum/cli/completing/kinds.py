@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NAMES", "Kind", "groups", "kind_of_value", "kind_of_words"]
 
-NAMES = ("machines", "volumes", "paths")
+NAMES = ("machines", "volumes", "images", "paths")
 """What `viscum __names` prints; "paths" are machines with a colon after them, for `cp`."""
 
 SIGNALS = tuple("HUP INT QUIT KILL TERM USR1 USR2 STOP CONT WINCH".split())
@@ -31,6 +31,8 @@ def kind_of_value(option: Option) -> Kind:
     value = option.value
     if value.startswith("[SOURCE:]TARGET"):
         return Kind(files=True, names="volumes")
+    if value == "IMAGE":
+        return Kind(names="images")
     if value.startswith("MACHINE"):
         return Kind(names="machines")
     if value == "SIGNAL":
@@ -44,6 +46,8 @@ def kind_of_words(command: Command) -> Kind:
     usage = command.usage
     if "NAME:PATH" in usage or "MACHINE:PATH" in usage:
         return Kind(files=True, names="paths")
+    if re.search(r"(?<!\[)\bIMAGE\b", usage) and not command.passes:
+        return Kind(names="images")
     if re.search(r"(?<!\[)\b(NAME|MACHINE|VOLUME)\b", usage):
         return Kind(names="volumes" if command.name.startswith("volume ") else "machines")
     fixed = tuple(re.findall(r"\b[a-z]+(?=\||$)", usage))

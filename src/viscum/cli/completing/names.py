@@ -33,11 +33,27 @@ def volume_names() -> list[str]:
     return volumes.names()
 
 
+def image_names() -> list[str]:
+    """Return the names of images."""
+    from ...errors import ViscumError
+    from ...image.store import Store
+    from ...places import data_folder
+
+    try:
+        return sorted(name for name in Store(data_folder()).names() if name[0] != "@")
+    except ViscumError:
+        return []
+
+
 def main(parsed: Parsed) -> int:
     """Print the names of a kind; nothing for a kind that is not known."""
     kind = parsed.words[0] if parsed.words else ""
-    found = volume_names() if kind == "volumes" else machine_names()
-    if kind not in ("machines", "volumes", "paths"):
-        found = []
+    listed = {
+        "machines": machine_names,
+        "volumes": volume_names,
+        "images": image_names,
+        "paths": machine_names,
+    }
+    found = listed[kind]() if kind in listed else []
     emit("".join(f"{name}:\n" if kind == "paths" else f"{name}\n" for name in found))
     return 0

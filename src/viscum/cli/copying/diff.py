@@ -54,6 +54,10 @@ def pairs(layer: str, spec: Spec) -> list[Pair]:
 
 def _found(machine: DetachedMachine) -> list[Change]:
     spec = machine.config.spec
+    if spec.layers:
+        from ... import images
+
+        spec = spec.replace(rootfs=images.one_folder(spec.layers), layers=())
     if not spec.layer or spec.read_only:
         return []
     try:

@@ -20,7 +20,7 @@ __all__ = ["create", "main"]
 def create(parsed: Parsed) -> DetachedMachine:
     """Write down a machine as the options say; its id goes to --cidfile."""
     arguments = living_options.create(parsed)
-    if not arguments["command"]:
+    if not arguments["command"] and "image" not in arguments:
         raise SpecError("there is no command to run", hint="viscum create [OPTIONS] -- COMMAND")
     path = parsed.text("cidfile")
     fd = -1

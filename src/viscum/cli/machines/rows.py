@@ -24,7 +24,7 @@ BILLION = 1_000_000_000
 
 def root_of(config: Config) -> str:
     """Return what the machine's root is made of, for people."""
-    return config.spec.rootfs or "host"
+    return config.spec.image or config.spec.rootfs or "host"
 
 
 def status_text(status: Status, now: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..parser import HELP, Command, Option
+from .images import IMAGE
 
 __all__ = ["COMMANDS", "DETACH_KEYS", "LIMITS", "LIVING", "MACHINE", "SDNOTIFY", "VOLUMES_FROM"]
 
@@ -80,6 +81,7 @@ MACHINE = (
     Option("--ipc", "private|host|machine:NAME", "System V IPC and message queues"),
     Option("--uts", "private|host", "host name namespace"),
     Option("--rootfs", "FOLDER", "the machine's root; the host's own by default"),
+    *IMAGE,
     Option("-l --label", "NAME=VALUE", "a label, for people and programs", repeats=True),
     Option("--stop-signal", "SIGNAL", "signal that asks the machine to end (TERM)"),
     Option("--stop-timeout", "SECONDS", "how long it may take over it (10)"),
@@ -114,7 +116,7 @@ COMMANDS = (
     Command(
         "run",
         "run",
-        "[OPTIONS] [--] COMMAND [ARGUMENT…]",
+        "[OPTIONS] [IMAGE|--] COMMAND [ARGUMENT…]",
         "run a command in a machine of its own",
         (
             Option("-d --detach", "", "leave it running, print its id"),
@@ -128,7 +130,7 @@ COMMANDS = (
     Command(
         "create",
         "machines.create",
-        "[OPTIONS] [--] COMMAND [ARGUMENT…]",
+        "[OPTIONS] [IMAGE|--] COMMAND [ARGUMENT…]",
         "write down a machine, to be started",
         (VOLUMES_FROM, *LIVING, *MACHINE),
         passes=True,
@@ -136,7 +138,7 @@ COMMANDS = (
     Command(
         "plan",
         "show_plan",
-        "[OPTIONS] [--] COMMAND [ARGUMENT…]",
+        "[OPTIONS] [IMAGE|--] COMMAND [ARGUMENT…]",
         "print or compile the launch program of a machine",
         (
             Option("--format", "text|json", "how to print it"),

@@ -1,0 +1,28 @@
+"""`viscum pull`."""
+
+from __future__ import annotations
+
+from ... import images
+from ...image.platforms import parse_platform
+from ..several import each
+from .options import settings, words
+from .progress import Bars
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..parser import Parsed
+
+__all__ = ["main"]
+
+
+def main(parsed: Parsed) -> int:
+    """Take images into the store; print their ids."""
+    words(parsed, 1, 1 << 10, "pull [OPTIONS] IMAGE…")
+    platform = parse_platform(parsed.text("platform"))
+
+    def pull(name: str) -> None:
+        with Bars(quiet=parsed.on("quiet")) as bars:
+            image = images.pull(name, platform, settings(parsed), bars)
+        print(image.id)
+
+    return each(parsed.words, pull)

@@ -1,0 +1,574 @@
+"""Images: pulled, kept, listed, pushed, and what a machine needs to run one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from .errors import ImageError, SpecError
+from .frozen import Frozen
+from .image import layers as layers_module
+from .image.manifest import (
+    Config,
+    Descriptor,
+    Index,
+    Manifest,
+    parse_config,
+    parse_manifest,
+)
+from .image.platforms import Platform, choose, parse_platform
+from .image.reference import Reference, is_short, parse_reference, split_transport
+from .image.store import FROM_INDEX, Store, open_store
+from .places import data_folder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Self
+
+    from .image.collecting import Fault
+    from .image.layers import Layers
+    from .image.pulling import Chosen, Progress, Puller, Source
+    from .image.registries import Registries
+    from .image.transport import Settings
+
+__all__ = ["Image", "Root", "find", "open_layers", "own_store", "prepare"]
+
+PULL_WORDS = ("always", "missing", "never", "newer")
+MIN_DIGITS = 4
+SOURCE = "viscum-image:"
+
+
+class Root(Frozen):
+    """What a machine needs of an image: folders for its root, the highest first, and what the
+    image says about running it.
+    """
+
+    layers: tuple[str, ...]
+    config: Config
+    name: str
+    digest: str
+
+
+class Image(Frozen):
+    """An image of the store, under one of its names."""
+
+    name: str
+    descriptor: Descriptor
+    manifest: Manifest
+    config: Config
+
+    @property
+    def digest(self) -> str:
+        """The digest of the manifest."""
+        return self.descriptor.digest
+
+    @property
+    def id(self) -> str:
+        """The digest of the configuration: equal for equal images."""
+        return self.manifest.config.digest
+
+    @property
+    def size(self) -> int:
+        """Bytes of its blobs, as they are compressed."""
+        return sum(layer.size for layer in (self.manifest.config, *self.manifest.layers))
+
+    @property
+    def platform(self) -> str:
+        """What it runs on, such as linux/amd64."""
+        return str(Platform(self.config.os, self.config.architecture))
+
+    @property
+    def chains(self) -> list[str]:
+        """The chain id of each layer, the lowest first."""
+        return layers_module.chain_ids(self.config.diff_ids)
+
+    @classmethod
+    def pull(
+        cls,
+        reference: str,
+        *,
+        platform: str | None = None,
+        progress: Progress | None = None,
+        tls_verify: bool | None = None,
+        creds: str | None = None,
+        authfile: str | None = None,
+        cert_dir: str | None = None,
+    ) -> Self:
+        """Take an image from a registry, a layout or an archive into the store, unpacked.
+
+        `reference` is a name, or one with a transport: `oci:PATH[:NAME]`, `oci-archive:PATH`,
+        `docker-archive:PATH`, `dir:PATH`. `progress(digest, what, done, size)` is told how far
+        each layer is. Raises ImageError, and TrustError where the host's policy does not allow
+        the image: then nothing of it is unpacked.
+        """
+        settings = _settings(
+            tls_verify=tls_verify, creds=creds, authfile=authfile, cert_dir=cert_dir
+        )
+        return cls._made(pull(reference, parse_platform(platform), settings, progress))
+
+    @classmethod
+    def get(cls, name: str, *, platform: str | None = None) -> Self:
+        """Return an image of the store by its name, id or digest; raises ImageError for none."""
+        return cls._made(find(own_store(), name, platform))
+
+    @classmethod
+    def list(cls) -> list[Self]:
+        """Return the images of the store, by their names."""
+        return [cls._made(each) for each in list_images(own_store())]
+
+    @classmethod
+    def _made(cls, image: Image) -> Self:
+        return cls(image.name, image.descriptor, image.manifest, image.config)
+
+
+def _settings(**given: str | bool | None) -> Settings:
+    from .image.transport import Settings
+
+    return Settings(**given)  # type: ignore[arg-type]
+
+
+def own_store() -> Store:
+    """Return the store of this user."""
+    return open_store()
+
+
+def identity() -> tuple[int, ...]:
+    """Return what changes when a name of the store comes to stand for another image."""
+    try:
+        is_ = os.stat(f"{data_folder()}/images/index.json")
+    except OSError:
+        return ()
+    return is_.st_dev, is_.st_ino, is_.st_mtime_ns, is_.st_size
+
+
+def open_layers(store: Store) -> Layers:
+    """Return the unpacked layers of a store."""
+    from .unpacker import make_worker
+
+    return layers_module.Layers(store, make_worker())
+
+
+def configured_registries() -> Registries:
+    """Return what registries.conf says; raises ImageError where it is malformed."""
+    from .image.registries import read_registries
+
+    return read_registries()
+
+
+# What the store has.
+
+
+def read_image(store: Store, name: str, descriptor: Descriptor, platform: Platform) -> Image:
+    """Return an image of the store; of an index the one for a platform. Raises ImageError."""
+    made = store.manifest(descriptor)
+    if isinstance(made, Index):
+        descriptor = choose(platform, made.manifests, f"index {descriptor.digest}")
+        made = store.manifest(descriptor)
+        if isinstance(made, Index):
+            raise ImageError(f"{name} is an index of indexes")
+    what = f"configuration {made.config.digest}"
+    data = store.read(made.config.digest, "configuration")
+    return Image(name, descriptor, made, parse_config(data, len(made.layers), what))
+
+
+def list_images(store: Store) -> list[Image]:
+    """Return the images that are whole; what is damaged, `store check` tells of."""
+    own = parse_platform(None)
+    found = []
+    for name, descriptor in sorted(store.names().items()):
+        with contextlib.suppress(ImageError):
+            found.append(read_image(store, name, descriptor, own))
+    return found
+
+
+def local_names(text: str) -> list[str]:
+    """Return the names of the store that `text` may stand for, in the order they are tried."""
+    reference = parse_reference(text, "localhost")
+    tag = "" if reference.tag or reference.digest else ":latest"
+    if not is_short(text):
+        return [f"{parse_reference(text)}{tag}"]
+    names = [f"{reference}{tag}"]
+    with contextlib.suppress(ImageError):
+        names += [f"{each}{tag}" for each in configured_registries().candidates(text)]
+    return list(dict.fromkeys([*names, f"{parse_reference(text)}{tag}"]))
+
+
+def find_name(store: Store, text: str, least: int = MIN_DIGITS) -> tuple[str, Descriptor] | None:
+    """Return the name and the descriptor that `text` stands for in the store, None for none.
+
+    `text` is a name, a digest, or at least `least` digits of an id or a digest.
+    """
+    names = store.names()
+    if text in names:
+        return text, names[text]
+    digits = text.removeprefix("sha256:").lower()
+    if least <= len(digits) <= 64 and not set(digits) - set("0123456789abcdef"):
+        found = _by_digits(store, names, digits)
+        if found is not None:
+            return found
+    try:
+        wanted = local_names(text)
+    except ImageError:
+        return None
+    for name in wanted:
+        if name in names:
+            return name, names[name]
+    return _by_digest(names, wanted)
+
+
+def _by_digits(
+    store: Store, names: dict[str, Descriptor], digits: str
+) -> tuple[str, Descriptor] | None:
+    found: dict[str, tuple[str, Descriptor]] = {}
+    for name, descriptor in names.items():
+        ids = [descriptor.digest]
+        with contextlib.suppress(ImageError):
+            made = store.manifest(descriptor)
+            ids += [made.config.digest] if isinstance(made, Manifest) else []
+        if any(each.partition(":")[2].startswith(digits) for each in ids):
+            found.setdefault(descriptor.digest, (name, descriptor))
+    if len(found) > 1:
+        raise ImageError(f"{digits!r} could be one of {len(found)} images", hint="more digits")
+    return next(iter(found.values()), None)
+
+
+def _by_digest(names: dict[str, Descriptor], wanted: list[str]) -> tuple[str, Descriptor] | None:
+    """Return an image asked for as NAME@DIGEST that was pulled under a tag."""
+    for want in wanted:
+        repository, _, digest = want.partition("@")
+        repository = parse_reference(repository).repository if digest else ""
+        for name, descriptor in names.items():
+            digests = (descriptor.digest, descriptor.note(FROM_INDEX))
+            if digest in digests and name.startswith((f"{repository}:", f"{repository}@")):
+                return name, descriptor
+    return None
+
+
+def find(store: Store, text: str, platform: str | None = None) -> Image:
+    """Return an image of the store; raises ImageError for none."""
+    found = find_name(store, text)
+    if found is None:
+        parse_check(text)
+        raise ImageError(f"image {text!r} is not in the store", hint=f"viscum pull {text}")
+    return read_image(store, *found, parse_platform(platform))
+
+
+def parse_check(text: str) -> None:
+    """Raise ImageError where `text` can be no reference at all."""
+    transport, rest = split_transport(text)
+    if transport == "docker":
+        parse_reference(rest)
+
+
+# Pulling.
+
+
+def _trust(reference: str) -> Callable[[Source, Descriptor, bytes], None]:
+    """Return the check of the host's policy for an image asked for as `reference`."""
+    try:
+        trust: Any = __import__("viscum.trust", fromlist=["check"])
+    except ModuleNotFoundError as error:
+        if error.name != "viscum.trust":
+            raise  # what decides must not be missing in part
+        return lambda *_: None
+    from .image.signatures import Signatures
+
+    def check(source: Source, descriptor: Descriptor, data: bytes) -> None:
+        trust.check(reference, descriptor.digest, data, Signatures(source))
+
+    return check
+
+
+def _puller(store: Store, reference: str, progress: Progress | None) -> Puller:
+    from .image.pulling import Puller
+
+    return Puller(store, open_layers(store), trust=_trust(reference), progress=progress)
+
+
+def pull(
+    text: str, platform: Platform, settings: Settings, progress: Progress | None = None
+) -> Image:
+    """Take an image into the store; see `Image.pull`."""
+    transport, rest = split_transport(text)
+    if transport != "docker":
+        return pull_file(transport, rest, platform, progress)
+    registries = configured_registries()
+    failure: ImageError | None = None
+    for reference in registries.candidates(rest):
+        full = reference if reference.tag or reference.digest else reference.replace(tag="latest")
+        try:
+            return _pull_reference(full, registries, settings, platform, progress)
+        except ImageError as error:
+            failure = failure or error
+    raise failure or ImageError(f"{text!r} is nowhere")
+
+
+def _pull_reference(
+    reference: Reference,
+    registries: Registries,
+    settings: Settings,
+    platform: Platform,
+    progress: Progress | None,
+) -> Image:
+    from .image.pulling import open_repository
+
+    with open_repository(reference, registries, settings) as (repository, data, top):
+        store = own_store()
+        with store.use():
+            asked = f"docker://{reference}"
+            puller = _puller(store, asked, progress)
+            chosen = puller.choose(repository, data, top, platform)
+            return _take(puller, repository, chosen, str(reference))
+
+
+def _take(puller: Puller, source: Source, chosen: Chosen, name: str) -> Image:
+    if not chosen.config.diff_ids:
+        raise ImageError(f"{name} has no layer", hint="there is nothing in it to run")
+    descriptor = puller.pull(source, chosen, name)
+    puller.layers.settle()
+    return Image(name, descriptor, chosen.manifest, chosen.config)
+
+
+def split_path(transport: str, rest: str) -> tuple[str, str]:
+    """Return path and name of `PATH[:NAME]`."""
+    if transport == "dir":
+        return os.path.abspath(rest), ""
+    path, _, name = rest.partition(":")
+    if not path:
+        raise ImageError(f"{transport}:{rest} names no path", hint=f"{transport}:PATH[:NAME]")
+    return os.path.abspath(path), name
+
+
+def _own_name(path: str, name: str) -> str:
+    """Return the name in the store of an image from a file: its own, where that is one."""
+    try:
+        reference = parse_reference(name, "localhost")
+    except ImageError:
+        pass
+    else:
+        if not is_short(name):
+            return str(reference if reference.tag else reference.replace(tag="latest"))
+    base = os.path.basename(path.rstrip("/")).partition(".")[0].lower()
+    base = "".join(c if c.isascii() and c.isalnum() else "-" for c in base).strip("-") or "image"
+    while "--" in base:
+        base = base.replace("--", "-")
+    tag = "".join(c for c in name if c.isascii() and (c.isalnum() or c in "_.-")).lstrip(".-")
+    if name and is_short(name) and ":" in name:
+        with contextlib.suppress(ImageError):
+            return str(parse_reference(name, "localhost"))
+    return f"localhost/{base}:{tag[:128] or 'latest'}"
+
+
+def pull_file(
+    transport: str, rest: str, platform: Platform, progress: Progress | None = None
+) -> Image:
+    """Take an image of a layout, an archive or a `dir:` folder into the store."""
+    from .image.sources import open_source
+
+    path, name = split_path(transport, rest)
+    with open_source(transport, path) as source:
+        return _take_file(source, f"{transport}:{path}", name, platform, progress)
+
+
+def _take_file(
+    source: object, asked: str, name: str, platform: Platform, progress: Progress | None
+) -> Image:
+    from .image.sources import DockerArchive, LayoutSource
+
+    assert isinstance(source, (LayoutSource, DockerArchive))  # noqa: S101 - for the types
+    store = own_store()
+    with store.use():
+        puller = _puller(store, asked + (f":{name}" if name else ""), progress)
+        data, top = source.manifest(name)
+        chosen = puller.choose(source, data, top, platform)
+        if not name and len(source.names()) == 1:
+            name = source.names()[0]
+        return _take(puller, source, chosen, _own_name(asked.partition(":")[2], name))
+
+
+def load(path: str, progress: Progress | None = None) -> list[Image]:
+    """Take every image of an archive or a layout into the store."""
+    from .image.sources import Archive, LayoutSource, open_source
+
+    transport = "oci"
+    if not os.path.isdir(path):
+        with contextlib.closing(Archive(path)) as archive:
+            transport = "oci-archive" if "oci-layout" in archive.members else "docker-archive"
+    loaded: list[Image] = []
+    own = parse_platform(None)
+    with open_source(transport, os.path.abspath(path)) as source:
+        names = source.names()
+        if isinstance(source, LayoutSource) and len(names) > 1 and "" in names:
+            raise ImageError(f"{path} has several images without names", hint="viscum pull oci:…")
+        asked = f"{transport}:{os.path.abspath(path)}"
+        loaded += [_take_file(source, asked, name, own, progress) for name in names]
+    return loaded
+
+
+# Running.
+
+
+def _fresh(image: Image, settings: Settings) -> bool:
+    """Return whether an image of the store is what its registry has under the name now."""
+    from .image.pulling import open_repository
+
+    reference = parse_reference(image.name.partition("@")[0])
+    digests = (image.digest, image.descriptor.note(FROM_INDEX))
+    with open_repository(reference, configured_registries(), settings) as (_, _, top):
+        return top.digest in digests
+
+
+def obtain(
+    text: str,
+    *,
+    policy: str = "missing",
+    platform: str | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Image:
+    """Return an image, pulled as `policy` says: always, missing, never or newer."""
+    if policy not in PULL_WORDS:
+        raise SpecError(f"pull {policy!r} is unknown", hint=f"one of: {', '.join(PULL_WORDS)}")
+    wanted = parse_platform(platform)
+    transport, _ = split_transport(text)
+    store = own_store()
+    here: Image | None = None
+    if transport == "docker" and policy != "always":
+        found = find_name(store, split_transport(text)[1])
+        if found is not None:
+            here = read_image(store, *found, wanted)
+            given = Platform(here.config.os, here.config.architecture).plain()
+            fits = given.architecture == wanted.architecture or not platform
+            here = here if fits or policy == "never" else None
+    if here is not None and policy in ("missing", "never"):
+        return here
+    if policy == "never":
+        raise ImageError(f"image {text!r} is not in the store", hint="drop --pull never")
+    settings = settings or _settings()
+    if here is not None:
+        with contextlib.suppress(ImageError):
+            if _fresh(here, settings):
+                return here
+    return pull(text, wanted, settings, progress)
+
+
+def prepare(image: Image) -> Root:
+    """Return what a machine needs of an image; layers that are not there are unpacked again."""
+    store = own_store()
+    layers, chains = open_layers(store), image.chains
+    for index, layer in enumerate(image.manifest.layers):
+        if not layers.ready(chains[index]):
+            with store.use():
+                layers.unpack(
+                    layer, image.config.diff_ids[index], chains[: index + 1], lambda: None
+                )
+    return Root(layers.roots(chains), image.config, image.name, image.digest)
+
+
+def config_of(digest: str) -> Config:
+    """Return what the image says whose manifest has this digest; raises ImageError."""
+    store = own_store()
+    made = parse_manifest(store.read(digest, "manifest"), "", f"manifest {digest}")
+    if isinstance(made, Index):
+        raise ImageError(f"{digest} is an index, and no image")
+    data = store.read(made.config.digest, "configuration")
+    return parse_config(data, len(made.layers), f"configuration {made.config.digest}")
+
+
+def one_folder(folders: tuple[str, ...]) -> str:
+    """Return a folder that shows what layers, the highest first, show together."""
+    if len(folders) == 1:
+        return folders[0]
+    chains = [os.path.basename(path).replace("-", ":", 1) for path in reversed(folders)]
+    store = own_store()
+    with store.use():
+        return open_layers(store).flatten(chains)
+
+
+# Names.
+
+
+def tag(store: Store, source: str, name: str) -> str:
+    """Give an image another name; return it in full."""
+    image = find(store, source)
+    reference = parse_reference(name, "localhost")
+    if reference.digest:
+        raise ImageError(f"{name!r} has a digest, and names are given by tags")
+    full = str(reference if reference.tag else reference.replace(tag="latest"))
+    store.name(full, image.descriptor)
+    return full
+
+
+def remove(
+    store: Store, text: str, *, force: bool = False, kept: set[str] | None = None
+) -> tuple[list[str], int]:
+    """Take an image's name away, and the image with its last one; return the names that are gone
+    and how many bytes that freed.
+    """
+    found = find_name(store, text)
+    if found is None:
+        parse_check(text)
+        raise ImageError(f"image {text!r} is not in the store", hint="viscum images")
+    name, descriptor = found
+    same = [each for each, other in store.names().items() if other.digest == descriptor.digest]
+    by_id = not any(text in each for each in same)
+    if by_id and len(same) > 1 and not force:
+        raise ImageError(
+            f"image {text!r} has {len(same)} names: {', '.join(same)}",
+            hint="--force removes all of them",
+        )
+    gone = same if by_id or force else [name]
+    before = store.reachable(store.entries())
+    for each in gone:
+        store.forget(each)
+    return gone, collect(store, spare=before, kept=kept)
+
+
+def collect(
+    store: Store,
+    *,
+    spare: set[str] | None = None,
+    kept: set[str] | None = None,
+    everything: bool = False,
+) -> int:
+    """Remove what no image needs; return the bytes. `spare` are blobs that may go at once, others
+    only when they are an hour old: somebody may be about to name them. `kept` are the names of
+    layers' folders that machines have which do not run.
+    """
+    from .image.collecting import collect as collect_store
+
+    layers, held = open_layers(store), mounted_layers() | (kept or set())
+    return collect_store(store, layers, spare or set(), held, everything=everything)
+
+
+def check(store: Store, *, repair: bool = False) -> list[Fault]:
+    """Return what is wrong with the store; see `viscum.image.collecting.check`."""
+    from .image.collecting import check as check_store
+
+    return check_store(store, open_layers(store), repair=repair)
+
+
+# What is mounted.
+
+
+def mounted() -> list[tuple[str, str]]:
+    """Return the images that are mounted, and where."""
+    from .host import mount_lines
+
+    return [
+        (source.removeprefix(SOURCE), path)
+        for source, path, _ in mount_lines()
+        if source.startswith(SOURCE)
+    ]
+
+
+def mounted_layers() -> set[str]:
+    """Return the names of the layers that are mounted."""
+    from .host import mount_lines
+
+    found: set[str] = set()
+    for source, _, options in mount_lines():
+        if source.startswith(SOURCE):
+            found.update(part.rpartition("/")[2] for part in options.replace(",", ":").split(":"))
+    return found
