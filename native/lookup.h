@@ -16,5 +16,8 @@ VS_PRIVATE int vs_lookup(struct vs_child *c, uint64_t dir, const char *path, uin
 /* The same; what is missing is made first, as `create` says. */
 VS_PRIVATE int vs_lookup_or_make(struct vs_child *c, uint64_t dir, const char *path, int create,
                                  struct vs_fault *fault);
+/* Open a folder below descriptor `root` with O_PATH; what is missing is made first. */
+VS_PRIVATE int vs_make_folders(struct vs_child *c, int root, const char *path,
+                               struct vs_fault *fault);
 
 #endif
