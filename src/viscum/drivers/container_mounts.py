@@ -31,6 +31,13 @@ MS_REC = 0x4000
 CAP_SYS_ADMIN = 21
 GUARDED = NOSUID | NODEV | NOEXEC
 KERNEL_TYPES = ("proc", "sysfs")
+BIND_TYPES = ("bind", "none", "")
+PROC_FILES = (
+    "/proc/cpuinfo /proc/diskstats /proc/loadavg /proc/meminfo /proc/net/dev /proc/slabinfo "
+    "/proc/stat /proc/swaps /proc/uptime /proc/sys/crypto/fips_enabled "
+    "/proc/sys/kernel/ns_last_pid"
+).split()
+"""What programs such as lxcfs show otherwise."""
 S_IFCHR, S_IFBLK, S_IFIFO, S_IFREG = 0o020000, 0o060000, 0o010000, 0o100000
 DEVICE_TYPES = {"c": S_IFCHR, "u": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
 
@@ -39,6 +46,13 @@ def id_map(mappings: list[dict[str, int]]) -> str:
     """Return the text of an id map, as user_namespaces(7) has it."""
     lines = [f"{each['containerID']} {each['hostID']} {each['size']}" for each in mappings]
     return "\n".join(lines) + "\n"
+
+
+def clean(path: str) -> str:
+    """Return an absolute path below the root, with no dots in it; two slashes in front, which
+    normpath(3) would keep, are one.
+    """
+    return os.path.normpath("/" + path.lstrip("/"))
 
 
 class ContainerMounts:
@@ -113,10 +127,11 @@ class ContainerMounts:
 
     def _mount(self, mount: dict[str, Any], where: str) -> None:
         options = read_options(mount.get("options", []))
-        target = os.path.normpath("/" + mount["destination"])
+        target = clean(mount["destination"])
         if target == "/":
             raise SpecError(f"{where}.destination {mount['destination']!r} is the root")
         kind = mount.get("type", "")
+        self._check_proc(mount, target, where)
         if options.bind or kind == "bind":
             self._bind(mount, options, target, where)
         elif kind in ("cgroup", "cgroup2"):
@@ -125,6 +140,23 @@ class ContainerMounts:
             raise SpecError(f"{where}.type is missing, and it is no bind mount")
         else:
             self._file_system(mount, options, target)
+
+    def _check_proc(self, mount: dict[str, Any], target: str, where: str) -> None:
+        """Nothing may stand in for /proc, by which the kernel is told and asked about processes,
+        but files that tell of the machine's load and sizes.
+        """
+        if target == "/proc":
+            bound = mount.get("source") == "/proc" and mount.get("type", "") in BIND_TYPES
+            if mount.get("type") != "proc" and not bound:
+                raise SpecError(
+                    f"{where}.destination {mount['destination']!r} is for proc alone",
+                    hint="give type proc",
+                )
+        elif target.startswith("/proc/") and target not in PROC_FILES:
+            raise SpecError(
+                f"{where}.destination {mount['destination']!r} is inside /proc",
+                hint=f"only {', '.join(PROC_FILES)} may be covered",
+            )
 
     def _settle(self, slot: int, options: MountOptions, *, deep: bool) -> None:
         """Add what is changed on a mount before it is attached."""
@@ -230,7 +262,7 @@ class ContainerMounts:
     def _has_own_dev(self) -> bool:
         """Whether /dev is ours to fill, not a folder that was bound there."""
         for mount in self.mounts:
-            if os.path.normpath("/" + mount["destination"]) == "/dev":
+            if clean(mount["destination"]) == "/dev":
                 options = mount.get("options", [])
                 if mount.get("type") == "bind" or "bind" in options or "rbind" in options:
                     return False
@@ -254,7 +286,7 @@ class ContainerMounts:
         kind = device["type"]
         if kind not in DEVICE_TYPES:
             raise SpecError(f"{where}.type {kind!r} is unknown", hint="c, b, u or p")
-        path = os.path.normpath("/" + device["path"]).strip("/")
+        path = clean(device["path"]).strip("/")
         if not path:
             raise SpecError(f"{where}.path {device['path']!r} is the root")
         if kind != "p" and not ("major" in device and "minor" in device):

@@ -133,7 +133,7 @@ def _show(value: object) -> str:
 
 
 def _refuse(where: str, value: object, wanted: str) -> Never:
-    raise SpecError(f"{where} is {_show(value)}, not {wanted}")
+    raise SpecError(f"{where or 'config.json'} is {_show(value)}, not {wanted}")
 
 
 def _check_text(value: str, where: str) -> None:
