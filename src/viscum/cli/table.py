@@ -18,6 +18,7 @@ _AREAS = {
         *("pause", "unpause", "rename", "update", "inspect", "prune"),
     ),
     "volumes": ("volume create", "volume ls", "volume inspect", "volume rm", "volume prune"),
+    "oci": ("oci install", "oci uninstall", "oci runtimeclass"),
     "host": ("doctor", "version"),
     "completing": ("completion", "__names"),
 }
