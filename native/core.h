@@ -58,7 +58,7 @@ struct vs_machine {
     uint64_t owned[(VS_SLOTS + 63) / 64];
     int32_t pid;
     int pidfd;
-    int32_t fail_at; /* fault injection: the operation that fails with EIO, or -1 */
+    int32_t fail_at;        /* fault injection: the operation that fails with EIO, or -1 */
     struct vs_child *child; /* while it is launched */
 };
 
@@ -177,13 +177,12 @@ vs_host_fn vs_op_cgroup, vs_op_cgroup_write, vs_op_cgroup_open, vs_op_tree, vs_o
     vs_op_sockets, vs_op_setgroups_deny, vs_op_map, vs_op_helper, vs_op_service, vs_op_service_end,
     vs_op_cgroup_remove;
 /* ops_container.c */
-vs_host_fn vs_op_idmap, vs_op_cgroup_path, vs_op_cgroup_path_end, vs_op_device_filter, vs_op_permit, vs_op_meet,
-    vs_op_hook;
+vs_host_fn vs_op_idmap, vs_op_cgroup_path, vs_op_cgroup_path_end, vs_op_device_filter, vs_op_permit,
+    vs_op_meet, vs_op_hook;
 vs_enter_fn vs_op_reach, vs_op_wait_for, vs_op_refork, vs_op_hook_inside, vs_op_set_attributes,
     vs_op_cover_copy, vs_op_device_node, vs_op_device_link, vs_op_mask, vs_op_read_only,
-    vs_op_move_root, vs_op_console, vs_op_own_streams,
-    vs_op_personality, vs_op_scheduler, vs_op_io_priority, vs_op_affinity, vs_op_inner_folder,
-    vs_op_find_program, vs_op_seccomp_listen;
+    vs_op_move_root, vs_op_console, vs_op_own_streams, vs_op_personality, vs_op_scheduler,
+    vs_op_io_priority, vs_op_affinity, vs_op_inner_folder, vs_op_find_program, vs_op_seccomp_listen;
 /* ops_mount.c */
 vs_enter_fn vs_op_propagation, vs_op_fsmount, vs_op_overlay, vs_op_clone_tree, vs_op_attach,
     vs_op_seal, vs_op_pivot;
@@ -194,8 +193,7 @@ vs_enter_fn vs_op_fail, vs_op_mkdir, vs_op_opaque, vs_op_symlink, vs_op_file, vs
 vs_enter_fn vs_op_join, vs_op_await, vs_op_parent_death, vs_op_cgroup_join, vs_op_unshare,
     vs_op_hostname, vs_op_domainname, vs_op_network_make, vs_op_network_join, vs_op_loopback,
     vs_op_rlimit, vs_op_umask, vs_op_session, vs_op_terminal, vs_op_stdio, vs_op_working_folder,
-    vs_op_close, vs_op_pass, vs_op_exec, vs_op_exec_slot, vs_op_close_from,
-    vs_op_exec_boot;
+    vs_op_close, vs_op_pass, vs_op_exec, vs_op_exec_slot, vs_op_close_from, vs_op_exec_boot;
 /* ops_guard.c */
 vs_enter_fn vs_op_become, vs_op_groups, vs_op_user, vs_op_capabilities, vs_op_no_new_privileges,
     vs_op_session_keyring, vs_op_landlock, vs_op_seccomp, vs_op_privileges;

@@ -29,9 +29,12 @@ static void append_json(char *out, size_t size, const char *text) {
     size_t n = 0;
     for (; *text && n + 8 < size; text++) {
         unsigned char byte = (unsigned char)*text;
-        if (byte == '"' || byte == '\\') out[n++] = '\\', out[n++] = (char)byte;
-        else if (byte < 0x20) n += (size_t)snprintf(out + n, size - n, "\\u%04x", byte);
-        else out[n++] = (char)byte;
+        if (byte == '"' || byte == '\\')
+            out[n++] = '\\', out[n++] = (char)byte;
+        else if (byte < 0x20)
+            n += (size_t)snprintf(out + n, size - n, "\\u%04x", byte);
+        else
+            out[n++] = (char)byte;
     }
     out[n] = 0;
 }

@@ -12,10 +12,10 @@
 
 struct oci_call {
     const char *root, *log, *log_format;
-    const char *bin;  /* the folder of this program */
-    int argc;         /* all words, for Python */
+    const char *bin; /* the folder of this program */
+    int argc;        /* all words, for Python */
     char **argv;
-    int verb;         /* index of the verb in argv */
+    int verb; /* index of the verb in argv */
 };
 
 struct oci_record {

@@ -3,8 +3,9 @@
  * It is what runs in the container between `create` and `start`: a sealed copy of a small program,
  * so that there is nothing of the host's behind /proc/PID/exe (CVE-2019-5736). GATE is a fifo that
  * `start` writes one byte into. DATA is what is left to do, as records with a head of eight bytes
- * (kind, size): 'S' a seccomp filter with its flags before it, 'H' a startContainer hook: timeout in
- * seconds, then path, arguments, environment and the two halves of the state, as counted strings. */
+ * (kind, size): 'S' a seccomp filter with its flags before it, 'H' a startContainer hook: timeout
+ * in seconds, then path, arguments, environment and the two halves of the state, as counted
+ * strings. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>

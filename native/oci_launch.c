@@ -36,8 +36,8 @@ static int explain(const struct oci_call *call, const struct order *order,
     snprintf(index, sizeof index, "%d", report->index);
     snprintf(number, sizeof number, "%d", report->fault.nr);
     snprintf(error, sizeof error, "%d", report->fault.err);
-    const char *words[] = {"--explain", plan,  index,         number, error,
-                           order->kind, order->folder, NULL};
+    const char *words[] = {"--explain", plan,        index,         number,
+                           error,       order->kind, order->folder, NULL};
     fcntl(order->plan, F_SETFD, 0);
     return oci_python(call, words, 0);
 }
@@ -151,8 +151,8 @@ static int launch(struct oci_call *call, const struct order *order) {
 
 int oci_launch(struct oci_call *call, int argc, char **argv) {
     if (argc < 12 || strcmp(argv[11], "--")) return 1;
-    struct order order = {atoi(argv[1]), argv[2], argv[3], argv[4], argv[5],
-                          (unsigned)atoi(argv[6])};
+    struct order order = {atoi(argv[1]), argv[2], argv[3],
+                          argv[4],       argv[5], (unsigned)atoi(argv[6])};
     call->bin = argv[7];
     call->root = argv[8];
     call->log = *argv[9] ? argv[9] : NULL;

@@ -58,8 +58,7 @@ int oci_start(const struct oci_call *call, int argc, char **argv) {
     if (oci_record_open(call, argv[1], 1, &r) < 0) return no_such(call, argv[1]);
     enum oci_status status = oci_status(&r);
     if (status == OCI_CREATED) return oci_let_go(call, &r);
-    if (status == OCI_STOPPED)
-        return oci_fail(call, "cannot start a container that has stopped");
+    if (status == OCI_STOPPED) return oci_fail(call, "cannot start a container that has stopped");
     if (status == OCI_CREATING)
         return oci_fail(call, "cannot start a container that is still being created");
     return oci_fail(call, "cannot start an already running container");
@@ -91,7 +90,8 @@ static int signal_number(const char *text) {
     return -1;
 }
 
-/* Send to the first process, which cannot be mistaken: its start time was compared after opening. */
+/* Send to the first process, which cannot be mistaken: its start time was compared after opening.
+ */
 static int send_signal(const struct oci_record *r, int number) {
     int pidfd = r->pid ? (int)SYS(SYS_pidfd_open, r->pid, 0) : -1;
     int ret = -ESRCH;
@@ -142,9 +142,12 @@ int oci_kill(const struct oci_call *call, int argc, char **argv) {
     const char *words[2] = {NULL, "TERM"};
     int all = 0, count = 0;
     for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--all") || !strcmp(argv[i], "-a")) all = 1;
-        else if ((argv[i][0] == '-' && count == 0) || count == 2) return -1;
-        else words[count++] = argv[i];
+        if (!strcmp(argv[i], "--all") || !strcmp(argv[i], "-a"))
+            all = 1;
+        else if ((argv[i][0] == '-' && count == 0) || count == 2)
+            return -1;
+        else
+            words[count++] = argv[i];
     }
     if (!count) return -1;
     int number = signal_number(words[1]);
@@ -209,10 +212,9 @@ static int remove_groups(const struct oci_call *call, const struct oci_record *r
 }
 
 static int remove_folder(const struct oci_call *call, struct oci_record *r) {
-    static const char *const names[] = {"exec.fifo", "pid", ".pid", "config.json", "notify",
-                                        "record", ".record", "restore.log"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        unlinkat(r->folder, names[i], 0);
+    static const char *const names[] = {"exec.fifo", "pid",    ".pid",    "config.json",
+                                        "notify",    "record", ".record", "restore.log"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) unlinkat(r->folder, names[i], 0);
     if (rmdir(r->path) == 0 || errno == ENOENT) return 0;
     return oci_fail(call, "cannot remove %s: %s", r->path, strerror(errno));
 }
@@ -256,9 +258,12 @@ int oci_delete(const struct oci_call *call, int argc, char **argv) {
     const char *id = NULL;
     int force = 0;
     for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--force") || !strcmp(argv[i], "-f")) force = 1;
-        else if (argv[i][0] == '-' || id) return -1;
-        else id = argv[i];
+        if (!strcmp(argv[i], "--force") || !strcmp(argv[i], "-f"))
+            force = 1;
+        else if (argv[i][0] == '-' || id)
+            return -1;
+        else
+            id = argv[i];
     }
     return id ? delete_one(call, id, force) : -1;
 }

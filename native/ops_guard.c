@@ -76,8 +76,9 @@ int vs_op_user(struct vs_child *c, const struct vs_op *op, struct vs_fault *faul
     return ret < 0 ? (int)ret : (int)CALL(fault, SYS_capset, &header, data);
 }
 
-/* The five sets as they are asked for, and the ids. In this order because dropping from the bounding
- * set takes a capability, and ambient ones must be permitted and inheritable (capabilities(7)). */
+/* The five sets as they are asked for, and the ids. In this order because dropping from the
+ * bounding set takes a capability, and ambient ones must be permitted and inheritable
+ * (capabilities(7)). */
 int vs_op_privileges(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
     (void)c;
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};

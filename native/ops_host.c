@@ -212,7 +212,8 @@ int vs_op_setgroups_deny(struct vs_machine *m, const struct vs_op *op, struct vs
 }
 
 int vs_op_map(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fault) {
-    return vs_write_proc(vs_current_pid(m), vs_string(m, op->arg[0]), vs_string(m, op->arg[1]), fault);
+    return vs_write_proc(vs_current_pid(m), vs_string(m, op->arg[0]), vs_string(m, op->arg[1]),
+                         fault);
 }
 
 /* Lay out the arguments of a helper: "{pid}" becomes the process id of the child. */

@@ -72,7 +72,9 @@ class Cri:
         self.logs = logs
         self.configs: dict[str, bytes] = {}
 
-    def call(self, method: str, *fields: tuple[int, object], timeout: float = 30) -> dict[int, list]:
+    def call(
+        self, method: str, *fields: tuple[int, object], timeout: float = 30
+    ) -> dict[int, list]:
         """Call a method and return its answer."""
         stub = self.channel.unary_unary(SERVICE + method)
         return unpack(stub(pack(*fields), timeout=timeout))
@@ -97,9 +99,7 @@ class Cri:
         linux = pack((2, pack((3, namespaces))))
         fields = [(1, metadata), (2, image), *words, (11, f"{name}.log"), (12, 1), (15, linux)]
         config = pack(*fields)
-        answer = self.call(
-            "CreateContainer", (1, pod), (2, config), (3, self.configs[pod])
-        )
+        answer = self.call("CreateContainer", (1, pod), (2, config), (3, self.configs[pod]))
         return answer[1][0].decode()
 
     def exec(self, container: str, *command: str) -> tuple[int, bytes]:

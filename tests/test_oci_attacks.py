@@ -127,21 +127,29 @@ def test_cve_2024_21626_working_folders_of_the_host_are_refused(
 
 def test_cve_2025_31133_masks_are_not_the_images(container: Container) -> None:
     """What masks is the kernel's null device, whatever the image has at /dev/null."""
-    container.config["mounts"] = [m for m in container.config["mounts"] if m["destination"] != "/dev"]
+    container.config["mounts"] = [
+        m for m in container.config["mounts"] if m["destination"] != "/dev"
+    ]
     container.config["mounts"] = [m for m in container.config["mounts"] if m["type"] != "devpts"]
     (container.rootfs / "dev/null").symlink_to("/proc/sys/kernel/core_pattern")
     container.linux["maskedPaths"] = ["/proc/timer_list", "/proc/keys"]
-    text = container.output("cat /proc/timer_list /proc/keys; stat -c '%F' /proc/timer_list; stat -c %t:%T /dev/null")
+    text = container.output(
+        "cat /proc/timer_list /proc/keys; stat -c '%F' /proc/timer_list; stat -c %t:%T /dev/null"
+    )
     assert text.splitlines() == ["character special file", "1:3"]
 
 
 def test_cve_2025_52565_console_is_laid_over_no_link(container: Container) -> None:
     """/dev/console of an image may be a link to a file of the kernel."""
-    container.config["mounts"] = [m for m in container.config["mounts"] if m["destination"] != "/dev"]
+    container.config["mounts"] = [
+        m for m in container.config["mounts"] if m["destination"] != "/dev"
+    ]
     (container.rootfs / "dev/pts").mkdir()
     (container.rootfs / "dev/console").symlink_to("/proc/sys/kernel/core_pattern")
     container.process["terminal"] = True
-    container.script("stat -c kind=%F /proc/sys/kernel/core_pattern /dev/console; grep -c core_pattern /proc/self/mountinfo; echo end; sleep 1000")
+    container.script(
+        "stat -c kind=%F /proc/sys/kernel/core_pattern /dev/console; grep -c core_pattern /proc/self/mountinfo; echo end; sleep 1000"
+    )
     console = ConsoleSocket(container.runtime.folder)
     try:
         done = container.create("--console-socket", console.path)
@@ -151,7 +159,11 @@ def test_cve_2025_52565_console_is_laid_over_no_link(container: Container) -> No
         text = console.read_until(b"end")
     finally:
         console.close()
-    assert text.split(b"\r\n")[:3] == [b"kind=regular empty file", b"kind=character special file", b"0"] or b"kind=regular" in text
+    assert (
+        text.split(b"\r\n")[:3]
+        == [b"kind=regular empty file", b"kind=character special file", b"0"]
+        or b"kind=regular" in text
+    )
     assert b"\r\n0\r\n" in text
 
 
@@ -177,12 +189,18 @@ def test_processes_of_the_runtime_cannot_be_traced(container: Container) -> None
     )
     container.started()
     for _ in range(ROUNDS):
-        container.call("exec", container.id, "/bin/true", env={**os.environ, "SECRET": "of-the-host"})
+        container.call(
+            "exec", container.id, "/bin/true", env={**os.environ, "SECRET": "of-the-host"}
+        )
     seen = container.rootfs / "tmp/seen"
     text = seen.read_text() if seen.exists() else ""
     assert "of-the-host" not in text
     links = [line.split()[-3:] for line in text.splitlines() if " -> " in line]
-    assert {number for number, _, target in links if target.startswith("/tmp/viscum")} <= {"0", "1", "2"}
+    assert {number for number, _, target in links if target.startswith("/tmp/viscum")} <= {
+        "0",
+        "1",
+        "2",
+    }
 
 
 def test_state_of_the_host_is_not_shown(container: Container) -> None:

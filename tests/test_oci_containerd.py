@@ -143,7 +143,9 @@ def test_ctr_runs_to_the_end(containerd: Containerd) -> None:
 def test_ctr_execs_pauses_and_kills(containerd: Containerd) -> None:
     assert containerd.run("stays", "/bin/sleep", "1000", detach=True).returncode == 0
     assert containerd.tasks()["stays"] == "RUNNING"
-    done = containerd.ctr("task", "exec", "--exec-id", "e", "stays", "/bin/sh", "-c", "echo in; exit 5")
+    done = containerd.ctr(
+        "task", "exec", "--exec-id", "e", "stays", "/bin/sh", "-c", "echo in; exit 5"
+    )
     assert (done.returncode, done.stdout) == (5, b"in\n"), done.stderr
     assert containerd.ctr("task", "pause", "stays").returncode == 0
     assert containerd.tasks()["stays"] == "PAUSED"

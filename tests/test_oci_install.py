@@ -35,7 +35,9 @@ def runtime_in(engine: str, path: pathlib.Path) -> object:
         return document["crio"]["runtime"]["runtimes"]["viscum"]["runtime_path"]
     if engine == "podman":
         return document["engine"]["runtimes"]["viscum"][0]
-    plugin = "io.containerd.grpc.v1.cri" if document["version"] < 3 else "io.containerd.cri.v1.runtime"
+    plugin = (
+        "io.containerd.grpc.v1.cri" if document["version"] < 3 else "io.containerd.cri.v1.runtime"
+    )
     handler = document["plugins"][plugin]["containerd"]["runtimes"]["viscum"]
     assert handler["runtime_type"] == "io.containerd.runc.v2"
     return handler["options"]["BinaryName"]

@@ -116,7 +116,9 @@ def test_run_with_what_people_ask_for(podman: Podman) -> None:
     options += ("-w", "/mnt", "-u", "1000:1000", "--hostname", "named", "--cap-drop", "all")
     text = "id -u; pwd; cat file; hostname; test -c /dev/fuse && echo fuse; touch /x 2>/dev/null || echo ro"
     done = podman.run("/bin/sh", "-c", text, options=options)
-    assert done.stdout.split() == [b"1000", b"/mnt", b"content", b"named", b"fuse", b"ro"], done.stderr
+    assert done.stdout.split() == [b"1000", b"/mnt", b"content", b"named", b"fuse", b"ro"], (
+        done.stderr
+    )
 
 
 def test_privileged(podman: Podman) -> None:
@@ -224,7 +226,11 @@ def test_buildah_run(podman: Podman) -> None:
         folders = ["--root", f"{podman.folder}/b-root", "--runroot", f"{podman.folder}/b-run"]
         command = ["buildah", *folders, "--storage-driver", "vfs", *words]
         return subprocess.run(
-            command, capture_output=True, timeout=TIMEOUT, check=False, env=podman.environment,
+            command,
+            capture_output=True,
+            timeout=TIMEOUT,
+            check=False,
+            env=podman.environment,
             stdin=subprocess.DEVNULL,
         )
 
@@ -248,9 +254,7 @@ def _installation(folder: pathlib.Path) -> str:
     (folder / "bin").mkdir()
     site.mkdir(parents=True)
     shutil.copy(script("viscum-oci"), folder / "bin")
-    shutil.copytree(
-        os.path.join(sysconfig.get_path("purelib"), "viscum"), site / "viscum"
-    )
+    shutil.copytree(os.path.join(sysconfig.get_path("purelib"), "viscum"), site / "viscum")
     (folder / "bin/python3").symlink_to("/usr/bin/python3")
     return str(folder / "bin/viscum-oci")
 
@@ -302,7 +306,11 @@ def test_terminal_of_the_runtime_itself(podman: Podman) -> None:
     path = bundle / "config.json"
     config = json.loads(path.read_text())
     config["root"] = {"path": str(podman.rootfs), "readonly": True}
-    config["process"]["args"] = ["/bin/sh", "-c", "echo size $(stty size); read x; tty; echo size $(stty size); exit 8"]
+    config["process"]["args"] = [
+        "/bin/sh",
+        "-c",
+        "echo size $(stty size); read x; tty; echo size $(stty size); exit 8",
+    ]
     path.write_text(json.dumps(config))
     root = str(podman.folder / "oci")
     words = [runtime, "--root", root, "run", "--bundle", str(bundle), "tty"]

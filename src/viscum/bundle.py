@@ -14,8 +14,9 @@ __all__ = ["Bundle"]
 class Bundle(Frozen):
     """One container: its configuration and how the runtime was told to create it.
 
-    `config` has the shape of `viscum.oci.schema.CONFIG`. `process` is the process to start: that of
-    the configuration, or another one in a running container. Descriptors are -1 where there is none.
+    `config` has the shape of `viscum.oci.schema.CONFIG`. `process` is the process to start, that of
+    the configuration or another one in a running container. Descriptors are -1 where there is
+    none.
     """
 
     id: str

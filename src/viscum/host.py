@@ -237,6 +237,7 @@ def _subordinate_ids(uid: int) -> tuple[tuple[int, int], tuple[int, int]] | None
 
 
 def status_field(name: str) -> str:
+    """Return a field of /proc/self/status; empty where the kernel has none of that name."""
     for line in _read("/proc/self/status").splitlines():
         if line.startswith(name):
             return line.split(":", 1)[1].strip()

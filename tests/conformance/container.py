@@ -61,9 +61,7 @@ CONFIG = {
     ],
     "linux": {
         "resources": {"devices": [{"allow": False, "access": "rwm"}]},
-        "namespaces": [
-            {"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")
-        ],
+        "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")],
     },
 }
 
@@ -81,7 +79,9 @@ def make_rootfs(path: pathlib.Path) -> None:
     shutil.copy(BUSYBOX, path / "bin/busybox")
     for applet in APPLETS:
         (path / "bin" / applet).symlink_to("busybox")
-    (path / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home:/bin/sh\n")
+    (path / "etc/passwd").write_text(
+        "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home:/bin/sh\n"
+    )
     (path / "tmp").chmod(0o1777)
 
 
@@ -129,7 +129,13 @@ class Container:
 
     def mount(self, target: str, kind: str, source: str, *options: str, **more: object) -> None:
         self.config["mounts"].append(
-            {"destination": target, "type": kind, "source": source, "options": list(options), **more}
+            {
+                "destination": target,
+                "type": kind,
+                "source": source,
+                "options": list(options),
+                **more,
+            }
         )
 
     def write(self) -> None:

@@ -32,7 +32,9 @@ def test_exec_shows_output_and_ends_as_the_command_does(running: Container) -> N
 
 
 def test_exec_is_in_the_containers_namespaces_and_groups(running: Container) -> None:
-    script = "for n in pid net ipc uts mnt; do readlink /proc/self/ns/$n; done; cat /proc/self/cgroup"
+    script = (
+        "for n in pid net ipc uts mnt; do readlink /proc/self/ns/$n; done; cat /proc/self/cgroup"
+    )
     text = running.exec("/bin/sh", "-c", script).stdout.decode().splitlines()
     for name, shown in zip(("pid", "net", "ipc", "uts", "mnt"), text, strict=False):
         assert shown == os.readlink(f"/proc/{running.pid}/ns/{name}")

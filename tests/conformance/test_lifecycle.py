@@ -85,7 +85,9 @@ def test_start_refuses_a_stopped_container(container: Container) -> None:
 def test_verbs_refuse_a_container_that_is_not_there(runtime: Runtime, verb: str) -> None:
     done = runtime.call(verb, "nobody")
     assert done.returncode != 0
-    assert b"does not exist" in done.stderr or b"not found" in done.stderr or b"No such" in done.stderr
+    assert (
+        b"does not exist" in done.stderr or b"not found" in done.stderr or b"No such" in done.stderr
+    )
 
 
 @pytest.mark.parametrize("word", ["KILL", "SIGKILL", "9"])
@@ -96,7 +98,9 @@ def test_kill_takes_names_and_numbers(container: Container, word: str) -> None:
 
 
 def test_kill_sends_the_signal_that_was_asked_for(container: Container) -> None:
-    container.script("trap 'echo got > /tmp/got; exit' USR1; echo ready > /tmp/ready; while :; do sleep 0.05; done")
+    container.script(
+        "trap 'echo got > /tmp/got; exit' USR1; echo ready > /tmp/ready; while :; do sleep 0.05; done"
+    )
     container.started()
     end = time.monotonic() + 5
     while not (container.rootfs / "tmp/ready").exists():
@@ -182,7 +186,9 @@ def test_an_id_can_be_used_again(container: Container) -> None:
         assert container.delete().returncode == 0
 
 
-@pytest.mark.parametrize(("text", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$; exit 3", 3)])
+@pytest.mark.parametrize(
+    ("text", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$; exit 3", 3)]
+)
 def test_run_ends_as_the_command_does(container: Container, text: str, code: int) -> None:
     assert container.run(text).returncode == code
     assert container.call("state", container.id).returncode != 0

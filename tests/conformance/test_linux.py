@@ -23,8 +23,14 @@ if TYPE_CHECKING:
 pytestmark = needs("root", "busybox")
 
 NAMESPACES = {
-    "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "mount": "mnt",
-    "cgroup": "cgroup", "user": "user", "time": "time",
+    "pid": "pid",
+    "network": "net",
+    "ipc": "ipc",
+    "uts": "uts",
+    "mount": "mnt",
+    "cgroup": "cgroup",
+    "user": "user",
+    "time": "time",
 }
 IDS = [{"containerID": 0, "hostID": 200000, "size": 65536}]
 MIB = 1 << 20
@@ -57,7 +63,17 @@ def test_namespace_that_is_not_asked_for_is_shared(container: Container, kind: s
 def holder():
     """A process in new namespaces of every kind that a container may join."""
     process = subprocess.Popen(
-        ["unshare", "--net", "--ipc", "--uts", "--pid", "--fork", "sh", "-c", "echo $$; exec sleep 1000"],
+        [
+            "unshare",
+            "--net",
+            "--ipc",
+            "--uts",
+            "--pid",
+            "--fork",
+            "sh",
+            "-c",
+            "echo $$; exec sleep 1000",
+        ],
         stdout=subprocess.PIPE,
     )
     process.stdout.readline()
@@ -113,7 +129,9 @@ def test_user_namespace(container: Container) -> None:
     container.namespace("user")
     container.linux["uidMappings"] = container.linux["gidMappings"] = IDS
     os.chown(container.rootfs / "tmp", 200000, 200000)
-    text = container.output("cat /proc/self/uid_map /proc/self/gid_map; id -u; touch /tmp/made; echo x > /dev/null")
+    text = container.output(
+        "cat /proc/self/uid_map /proc/self/gid_map; id -u; touch /tmp/made; echo x > /dev/null"
+    )
     assert text.split() == ["0", "200000", "65536"] * 2 + ["0"]
     assert (container.rootfs / "tmp/made").stat().st_uid == 200000
 
@@ -187,7 +205,12 @@ LIMITS = [
     ({"memory": {"reservation": 32 * MIB}}, "memory", "memory.soft_limit_in_bytes", str(32 * MIB)),
     ({"memory": {"swappiness": 10}}, "memory", "memory.swappiness", "10"),
     ({"memory": {"disableOOMKiller": True}}, "memory", "memory.oom_control", "oom_kill_disable 1"),
-    ({"memory": {"limit": 64 * MIB, "swap": 96 * MIB}}, "memory", "memory.memsw.limit_in_bytes", str(96 * MIB)),
+    (
+        {"memory": {"limit": 64 * MIB, "swap": 96 * MIB}},
+        "memory",
+        "memory.memsw.limit_in_bytes",
+        str(96 * MIB),
+    ),
     ({"cpu": {"shares": 500}}, "cpu", "cpu.shares", "500"),
     ({"cpu": {"quota": 20000, "period": 50000}}, "cpu", "cpu.cfs_quota_us", "20000"),
     ({"cpu": {"quota": 20000, "period": 50000}}, "cpu", "cpu.cfs_period_us", "50000"),
@@ -258,7 +281,9 @@ def test_sysctl_of_a_shared_namespace_is_refused(container: Container) -> None:
 def seccomp(container: Container, *rules: dict, default: str = "SCMP_ACT_ALLOW") -> None:
     arch = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}[platform.machine()]
     container.linux["seccomp"] = {
-        "defaultAction": default, "architectures": [arch], "syscalls": list(rules)
+        "defaultAction": default,
+        "architectures": [arch],
+        "syscalls": list(rules),
     }
 
 
@@ -267,7 +292,9 @@ def test_seccomp_error(container: Container, nnp: bool) -> None:
     container.process["noNewPrivileges"] = nnp
     rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EDOM}
     seccomp(container, rule)
-    text = container.output("grep Seccomp: /proc/self/status; mkdir /tmp/x 2>&1 || true; touch /tmp/y")
+    text = container.output(
+        "grep Seccomp: /proc/self/status; mkdir /tmp/x 2>&1 || true; touch /tmp/y"
+    )
     assert "Seccomp:\t2" in text
     assert os.strerror(errno.EDOM) in text
 
@@ -280,7 +307,9 @@ def test_seccomp_kill(container: Container) -> None:
 def test_seccomp_arguments(container: Container) -> None:
     condition = {"index": 1, "value": 9, "op": "SCMP_CMP_EQ"}
     seccomp(container, {"names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": [condition]})
-    text = container.output("sleep 100 & kill -9 $! 2>/dev/null || echo refused; kill -15 $! && echo sent")
+    text = container.output(
+        "sleep 100 & kill -9 $! 2>/dev/null || echo refused; kill -15 $! && echo sent"
+    )
     assert text.split() == ["refused", "sent"]
 
 

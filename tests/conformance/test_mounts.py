@@ -88,7 +88,9 @@ def test_recursive_bind_shows_mounts_below(container: Container, source: pathlib
         container.mount("/mnt/a", "bind", str(source), "rbind")
         container.mount("/mnt/b", "bind", str(source), "bind")
         assert container.output("ls /mnt/a/below /mnt/b/below").split() == [
-            "/mnt/a/below:", "inner", "/mnt/b/below:"
+            "/mnt/a/below:",
+            "inner",
+            "/mnt/b/below:",
         ]
     finally:
         subprocess.run(["umount", below], check=True)
@@ -123,7 +125,9 @@ def test_tmpfs_copies_what_it_covers(container: Container) -> None:
     (place / "link").symlink_to("deep/file")
     place.chmod(0o750)
     container.mount("/var/data", "tmpfs", "tmpfs", "tmpcopyup")
-    text = container.output("cat /var/data/link; stat -c %a /var/data/deep/file /var/data; touch /var/data/new")
+    text = container.output(
+        "cat /var/data/link; stat -c %a /var/data/deep/file /var/data; touch /var/data/new"
+    )
     assert text.split() == ["kept", "640", "750"]
     assert not (place / "new").exists()
 
@@ -169,7 +173,9 @@ def test_kernel_file_systems(container: Container) -> None:
 def test_control_groups_are_the_containers_own(container: Container) -> None:
     container.mount("/sys/fs/cgroup", "cgroup", "cgroup", *GUARDED, "ro")
     container.namespace("cgroup")
-    text = container.output("cat /sys/fs/cgroup/pids/cgroup.procs; ls /sys/fs/cgroup/memory; touch /sys/fs/cgroup/x 2>/dev/null || echo refused")
+    text = container.output(
+        "cat /sys/fs/cgroup/pids/cgroup.procs; ls /sys/fs/cgroup/memory; touch /sys/fs/cgroup/x 2>/dev/null || echo refused"
+    )
     assert text.split()[0] == "1"
     assert "memory.limit_in_bytes" in text
     assert text.split()[-1] == "refused"
@@ -228,23 +234,40 @@ def test_masked_paths(container: Container) -> None:
     (container.rootfs / "var/folder/secret").write_text("secret")
     (container.rootfs / "var/file").write_text("secret")
     container.linux["maskedPaths"] = ["/var/folder", "/var/file", "/var/nothing"]
-    assert container.output("ls /var/folder; cat /var/file; touch /var/folder/x 2>/dev/null || echo ro") == "ro\n"
+    assert (
+        container.output(
+            "ls /var/folder; cat /var/file; touch /var/folder/x 2>/dev/null || echo ro"
+        )
+        == "ro\n"
+    )
 
 
 def test_read_only_paths(container: Container) -> None:
     (container.rootfs / "var/folder").mkdir()
     (container.rootfs / "var/file").write_text("text\n")
     container.linux["readonlyPaths"] = ["/var/folder", "/var/file", "/var/nothing"]
-    text = container.output("cat /var/file; touch /var/folder/x 2>/dev/null || echo ro; echo >/var/file || echo ro")
+    text = container.output(
+        "cat /var/file; touch /var/folder/x 2>/dev/null || echo ro; echo >/var/file || echo ro"
+    )
     assert text.split() == ["text", "ro", "ro"]
 
 
 def test_extra_devices(container: Container) -> None:
     container.linux["devices"] = [
-        {"type": "c", "path": "/dev/my/null", "major": 1, "minor": 3, "fileMode": 0o646, "uid": 5, "gid": 6},
+        {
+            "type": "c",
+            "path": "/dev/my/null",
+            "major": 1,
+            "minor": 3,
+            "fileMode": 0o646,
+            "uid": 5,
+            "gid": 6,
+        },
         {"type": "p", "path": "/dev/pipe", "fileMode": 0o600},
     ]
-    text = container.output("stat -c '%t:%T %a %u:%g' /dev/my/null; test -p /dev/pipe && echo pipe; echo x > /dev/my/null && echo written")
+    text = container.output(
+        "stat -c '%t:%T %a %u:%g' /dev/my/null; test -p /dev/pipe && echo pipe; echo x > /dev/my/null && echo written"
+    )
     assert text.splitlines() == ["1:3 646 5:6", "pipe", "written"]
 
 

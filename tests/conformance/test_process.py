@@ -21,11 +21,21 @@ CAP_KILL, CAP_NET_BIND = 5, 10
 
 
 def fields(text: str) -> dict[str, str]:
-    return {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+    return {
+        key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())
+    }
 
 
 def test_arguments_come_as_they_are(container: Container) -> None:
-    container.process["args"] = ["/bin/sh", "-c", 'for w in "$@"; do echo "[$w]"; done', "x", "", "a b", "ü\n"]
+    container.process["args"] = [
+        "/bin/sh",
+        "-c",
+        'for w in "$@"; do echo "[$w]"; done',
+        "x",
+        "",
+        "a b",
+        "ü\n",
+    ]
     assert container.output() == "[]\n[a b]\n[ü\n]\n"
 
 
@@ -111,9 +121,9 @@ def test_rlimit_given_twice_is_refused(container: Container) -> None:
 
 def test_capabilities_of_root(container: Container) -> None:
     names = ["CAP_KILL", "CAP_NET_BIND_SERVICE"]
-    container.process["capabilities"] = {
-        name: names for name in ("bounding", "effective", "permitted", "inheritable")
-    }
+    container.process["capabilities"] = dict.fromkeys(
+        ("bounding", "effective", "permitted", "inheritable"), names
+    )
     status = fields(container.output("cat /proc/self/status"))
     mask = 1 << CAP_KILL | 1 << CAP_NET_BIND
     for name in ("CapInh", "CapPrm", "CapEff", "CapBnd"):
@@ -182,7 +192,10 @@ def test_descriptors_can_be_preserved(container: Container) -> None:
 
     text = 'exec 3>"$1"; shift; exec "$@"'
     done = subprocess.run(
-        ["/bin/sh", "-c", text, "sh", str(path), *words], capture_output=True, check=False, timeout=30
+        ["/bin/sh", "-c", text, "sh", str(path), *words],
+        capture_output=True,
+        check=False,
+        timeout=30,
     )
     os.close(fd)
     assert done.returncode == 0, done.stderr
@@ -297,7 +310,9 @@ def test_another_major_version_is_refused(container: Container) -> None:
 
 def test_default_devices(container: Container) -> None:
     names = ["null", "zero", "full", "random", "urandom", "tty"]
-    text = container.output("for n in " + " ".join(names) + "; do stat -c '%n %t:%T %a' /dev/$n; done")
+    text = container.output(
+        "for n in " + " ".join(names) + "; do stat -c '%n %t:%T %a' /dev/$n; done"
+    )
     shown = {line.split()[0][5:]: line.split()[1:] for line in text.splitlines()}
     for name in names:
         is_ = pathlib.Path(f"/dev/{name}").stat()

@@ -114,16 +114,12 @@ class ContainerBuilder:
         self._check()
         found = find_groups(self.bundle)
         self._enter("parent-death", SIGKILL)
-        groups = add_groups(
-            self.bundle, found, self.slots, self.parts, devices=self.full_identity
-        )
+        groups = add_groups(self.bundle, found, self.slots, self.parts, devices=self.full_identity)
         self._namespaces()
         self._enter("session")
         self._names()
         private_ids = self.spaces.has("user") or not self.full_identity
-        mounts = ContainerMounts(
-            self.bundle, groups, self.slots, self.parts, binds=private_ids
-        )
+        mounts = ContainerMounts(self.bundle, groups, self.slots, self.parts, binds=private_ids)
         if self.bundle.hook_output >= 0:
             self.hook_output = self.slots()
             self.parts.load.append(op("inherit", self.hook_output, self.bundle.hook_output))

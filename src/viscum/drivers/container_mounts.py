@@ -170,9 +170,7 @@ class ContainerMounts:
         for flag, recursive in options.propagation:
             self._enter("set-attributes", slot, 0, 0, flag, int(recursive))
 
-    def _bind(
-        self, mount: dict[str, Any], options: MountOptions, target: str, where: str
-    ) -> None:
+    def _bind(self, mount: dict[str, Any], options: MountOptions, target: str, where: str) -> None:
         path = mount.get("source", "")
         if not path:
             raise SpecError(f"{where}.source is missing")
@@ -213,9 +211,7 @@ class ContainerMounts:
         self.parts.load.append(op("userns", slot, id_map(uids), id_map(gids)))
         return slot
 
-    def _file_system(
-        self, mount: dict[str, Any], options: MountOptions, target: str
-    ) -> None:
+    def _file_system(self, mount: dict[str, Any], options: MountOptions, target: str) -> None:
         kind, slot = mount["type"], self.slots()
         data = list(options.data)
         if kind not in ("proc", "sysfs", "tmpfs", "mqueue", "devpts") and options.set & RDONLY:

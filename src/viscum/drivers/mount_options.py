@@ -99,9 +99,8 @@ def read_options(options: Iterable[str]) -> MountOptions:
         elif option and option not in _IGNORED:
             key, _, value = option.partition("=")
             data += [key, value]
-    return MountOptions(
-        *shallow, *deep, tuple(propagation), bind, copies, idmap, tuple(data)
-    )
+    attributes = shallow[0], shallow[1], deep[0], deep[1]
+    return MountOptions(*attributes, tuple(propagation), bind, copies, idmap, tuple(data))
 
 
 def _change(attributes: list[int], set_: int, clear: int) -> None:

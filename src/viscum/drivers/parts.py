@@ -43,6 +43,7 @@ class Slots:
         self.next = FIRST_SLOT
 
     def __call__(self) -> int:
+        """Return the next slot."""
         if self.next == SLOTS:
             raise SpecError("too many mounts and devices", hint="a few hundred fit")
         self.next += 1

@@ -298,7 +298,9 @@ def _arch(name: str, where: str) -> str:
     if name in ARCHITECTURES:
         return ARCHITECTURES[name]
     if name not in [f"SCMP_ARCH_{other}" for other in _OTHERS.split()]:
-        _refuse(where, f"is {_show(name)}, which is not known", f"such as {', '.join(ARCHITECTURES)}")
+        _refuse(
+            where, f"is {_show(name)}, which is not known", f"such as {', '.join(ARCHITECTURES)}"
+        )
     return ""
 
 

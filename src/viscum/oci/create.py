@@ -8,7 +8,6 @@ import time
 from ..bundle import Bundle
 from ..drivers.container import compile_container
 from ..errors import SpecError
-from ..host import status_field
 from .document import check, dump, parse, read_file
 from .schema import CONFIG
 from .store import make, remove_files, write_record
@@ -48,7 +47,9 @@ def full_identity() -> bool:
     return len(words) == 3 and words[2] == "4294967295"
 
 
-def state_halves(config: dict[str, Any], identity: str, folder: str, status: str) -> tuple[str, str]:
+def state_halves(
+    config: dict[str, Any], identity: str, folder: str, status: str
+) -> tuple[str, str]:
     """Return the state as JSON in two parts, between which a process id belongs."""
     head = {"ociVersion": config["ociVersion"], "id": identity, "status": status}
     tail = {"bundle": folder}
@@ -57,7 +58,7 @@ def state_halves(config: dict[str, Any], identity: str, folder: str, status: str
     return dump(head)[:-1] + ', "pid": ', ", " + dump(tail)[1:]
 
 
-def _listener_parts(config: dict[str, Any], state: tuple[str, str]) -> tuple[str, str, str]:
+def _listener_parts(config: dict[str, Any], state: tuple[str, ...]) -> tuple[str, str, str]:
     """Return what is sent along with a seccomp listener (runtime-linux, containerProcessState)."""
     metadata = config["linux"]["seccomp"].get("listenerMetadata", "")
     head = {"ociVersion": config["ociVersion"], "fds": ["seccompFd"]}
@@ -68,9 +69,10 @@ def _listener_parts(config: dict[str, Any], state: tuple[str, str]) -> tuple[str
 
 def states_of(config: dict[str, Any], identity: str, folder: str) -> tuple[Any, ...]:
     """Return the states that hooks and a seccomp listener will get, where there are any."""
-    found = []
-    for status in ("creating", "created"):
-        found.append((status, state_halves(config, identity, folder, status)))
+    found: list[tuple[str, tuple[str, ...]]] = [
+        (status, state_halves(config, identity, folder, status))
+        for status in ("creating", "created")
+    ]
     if config.get("linux", {}).get("seccomp", {}).get("listenerPath"):
         found.append(("listener", _listener_parts(config, found[0][1])))
     return tuple(found)
@@ -127,7 +129,8 @@ class Launch:
         pid_file = os.path.abspath(self.pid_file) if self.pid_file else ""
         words = ["viscum-oci-launch", str(fd), self.kind, self.folder, pid_file, self.flags]
         words += [str(self.terminal), call.bin, call.root, call.log, call.log_format]
-        os.execve(_sealed(call.bin + "/viscum-oci"), [*words, "--", *call.argv], os.environ)
+        program = _sealed(call.bin + "/viscum-oci")
+        os.execve(program, [*words, "--", *call.argv], os.environ)  # noqa: S606 - our own
 
 
 def _sealed(path: str) -> int:

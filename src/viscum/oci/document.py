@@ -10,8 +10,7 @@ than all else that reading takes.
 from __future__ import annotations
 
 import os
-
-from _json import encode_basestring_ascii as _quote  # type: ignore[import-not-found]
+from _json import encode_basestring_ascii as _quote
 from _json import make_scanner
 
 from ..errors import SpecError
@@ -80,7 +79,7 @@ def parse(data: bytes, what: str) -> Any:
         start = 0
         while text[start : start + 1] in _SPACE and start < len(text):
             start += 1
-        value, end = make_scanner(_Context())(text, start)
+        value, end = make_scanner(_Context())(text, start)  # type: ignore[arg-type]
     except UnicodeDecodeError as error:
         raise SpecError(f"{what} is not UTF-8: byte {error.start}") from None
     except StopIteration as stop:
@@ -116,11 +115,11 @@ def read_file(path: str, what: str) -> bytes:
         data = b""
         while part := os.read(fd, MAX_SIZE + 1 - len(data)):
             data += part
-        return data
     except OSError as error:
         raise SpecError(f"{what} {path!r}: {(error.strerror or '').lower()}") from None
     finally:
         os.close(fd)
+    return data
 
 
 def _show(value: object) -> str:
@@ -216,7 +215,10 @@ def dump(value: object, indent: str = "", step: str = "") -> str:
     gap = "\n" + deeper if step else ""
     end = "\n" + indent if step else ""
     if isinstance(value, dict):
-        parts = [f"{_quote(str(k))}:{' ' if step else ''}{dump(v, deeper, step)}" for k, v in value.items()]
+        parts = [
+            f"{_quote(str(k))}:{' ' if step else ''}{dump(v, deeper, step)}"
+            for k, v in value.items()
+        ]
         return "{" + gap + ("," + gap).join(parts) + end + "}" if parts else "{}"
     if isinstance(value, list | tuple):
         parts = [dump(each, deeper, step) for each in value]

@@ -10,6 +10,8 @@ from .main import Call, _read_globals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..plan import Operation, Plan
 
 __all__ = ["main"]
@@ -60,12 +62,14 @@ def _message(plan: Plan, index: int, number: int, error: int) -> str:
         return _hook_failed(plan, operation, error, reason)
     if operation.name == "inner-folder":
         return (
-            f"unable to start container process: chdir to cwd ({operation['path']!r}) set in "
+            f"unable to start container process: chdir to cwd ({str(operation['path'])!r}) set in "
             f"config.json failed: {reason}"
         )
     from ..native import explain
 
-    return "unable to start container process: " + str(explain(plan, _Failure(index, number, error)))
+    return "unable to start container process: " + str(
+        explain(plan, _Failure(index, number, error))
+    )
 
 
 class _Failure(Exception):
@@ -88,7 +92,7 @@ def _hook_failed(plan: Plan, hook: Operation, error: int, reason: str) -> str:
             text = os.pread(int(str(operation["number"])), MAX_SHOWN, 0).decode("utf-8", "replace")
     output, _, status = text.rstrip("\n").rpartition("status ")
     if error == ETIMEDOUT:
-        reason = f"it was not over after {hook['timeout']} seconds"
+        reason = f"it was not over after {int(str(hook['timeout']))} seconds"
     elif error == ECHILD and status.isdigit():
         code = int(status)
         reason = f"exit status {code >> 8}" if code >> 8 else f"signal {code & 0x7F}"
@@ -115,21 +119,17 @@ def _run_hooks(bin_: str, words: list[str]) -> int:
     return 0
 
 
-def run_hook(hook: dict[str, object], state: str) -> str:
+def run_hook(hook: dict[str, Any], state: str) -> str:
     """Run one hook with the state on its standard input; return what went wrong."""
     import subprocess
 
-    path, timeout = str(hook["path"]), hook.get("timeout")
-    words = hook.get("args") or [path]
-    environment = dict(
-        str(pair).partition("=")[::2]  # type: ignore[misc]
-        for pair in hook.get("env", [])  # type: ignore[attr-defined]
-    )
+    path, timeout = hook["path"], hook.get("timeout")
+    pairs = [pair.partition("=") for pair in hook.get("env", [])]
     try:
         done = subprocess.run(
-            words,  # type: ignore[call-overload]
+            hook.get("args") or [path],
             executable=path,
-            env=environment,
+            env={name: value for name, _, value in pairs},
             input=state.encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -18,7 +18,9 @@ class Verb:
     has a short name.
     """
 
-    def __init__(self, module: str, usage: str, doc: str, options: str = "", *, rest: bool = False) -> None:
+    def __init__(
+        self, module: str, usage: str, doc: str, options: str = "", *, rest: bool = False
+    ) -> None:
         self.module = module
         self.usage = usage
         self.doc = doc
@@ -108,11 +110,10 @@ class Words:
         return self.lists.get(name, [])
 
 
-def read_words(words: list[str], known: list[str], *, rest: bool = False) -> tuple[Words, list[str]]:
+def read_words(words: list[str], known: list[str]) -> tuple[Words, list[str]]:
     """Return what `words` say up to the first that is no option, and what follows.
 
-    One dash or two make no difference; "--" ends the options. With `rest` nothing after the first
-    two words is an option; else options may follow words.
+    One dash or two make no difference; "--" ends the options.
     """
     names: dict[str, tuple[str, str]] = {}
     for option in known:

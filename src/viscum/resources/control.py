@@ -75,9 +75,7 @@ def control_v1(resources: dict[str, Any]) -> list[Setting]:
 
 
 def _memory_v1(memory: dict[str, Any]) -> list[Setting]:
-    found = [
-        ("memory", file, str(memory[key])) for key, file in _MEMORY_V1 if memory.get(key)
-    ]
+    found = [("memory", file, str(memory[key])) for key, file in _MEMORY_V1 if memory.get(key)]
     if "swappiness" in memory:
         found.append(("memory", "memory.swappiness", str(memory["swappiness"])))
     if memory.get("disableOOMKiller"):

@@ -13,7 +13,10 @@ __all__ = ["DEFAULT_RULES", "device_lines", "device_program"]
 
 _ACCESS = {"m": 1, "r": 2, "w": 4}
 _KINDS = {"b": 1, "c": 2}
-_JNE, _JEQ, _JA = 0x55, 0x15, 0x05
+_ALL = 7
+_LOAD, _MOV, _COPY, _AND, _SHIFT, _EXIT = 0x61, 0xB4, 0xBC, 0x54, 0x74, 0x95
+_JNE, _JEQ = 0x56, 0x16
+"""Instructions on 32 bits (linux/bpf.h)."""
 
 
 def _rule(kind: str, major: int, minor: int, access: str = "rwm") -> dict[str, Any]:
@@ -42,18 +45,15 @@ def _numbers(rule: dict[str, Any]) -> tuple[int, int]:
 
 def device_lines(rules: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return (file, line) of the devices controller of version 1 for each rule, in order."""
-    lines = []
-    for rule in rules:
-        file = "devices.allow" if rule["allow"] else "devices.deny"
-        kind = rule.get("type") or "a"
-        if kind == "a":
-            lines.append((file, "a"))
-            continue
-        major, minor = ("*" if number < 0 else str(number) for number in _numbers(rule))
-        access = rule.get("access") or "rwm"
-        for each in ("c", "b") if kind == "u" else (kind,):
-            lines.append((file, f"{each} {major}:{minor} {access}".replace("u ", "c ")))
-    return lines
+    return [("devices.allow" if rule["allow"] else "devices.deny", _line(rule)) for rule in rules]
+
+
+def _line(rule: dict[str, Any]) -> str:
+    kind = rule.get("type") or "a"
+    if kind == "a":
+        return "a"
+    major, minor = ("*" if number < 0 else str(number) for number in _numbers(rule))
+    return f"{'c' if kind == 'u' else kind} {major}:{minor} {rule.get('access') or 'rwm'}"
 
 
 def _instruction(code: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0) -> bytes:
@@ -68,47 +68,41 @@ def _compile_rule(rule: dict[str, Any]) -> list[bytes]:
     """Return the instructions of one rule; r2 is the type, r3 the access, r4 and r5 the numbers."""
     kind = rule.get("type") or "a"
     mask = sum(_ACCESS[letter] for letter in set(rule.get("access") or "rwm") if letter in _ACCESS)
-    tests: list[tuple[int, int, int]] = []
-    if kind != "a":
-        tests.append((_JNE, 2, _KINDS["c" if kind == "u" else kind]))
-        tests += [(_JNE, 4 + at, n) for at, n in enumerate(_numbers(rule)) if n >= 0]
-    body = []
-    if mask != 7 and kind != "a":
-        body.append(_instruction(0xBC, 1, 3))  # w1 = w3
-        if rule["allow"]:  # every access that is asked for must be allowed
-            body.append(_instruction(0x54, 1, 0, 0, ~mask))
-            tests_after = _JNE
-        else:  # one that is denied is enough
-            body.append(_instruction(0x54, 1, 0, 0, mask))
-            tests_after = _JEQ
-        body.append((tests_after, 1, 0))  # type: ignore[arg-type]
-    parts: list[Any] = [*tests, *body]
-    answer = [_instruction(0xB4, 0, 0, 0, int(rule["allow"])), _instruction(0x95)]
-    total = len(parts) + len(answer)
-    made = []
-    for at, part in enumerate(parts):
-        if isinstance(part, tuple):
-            code, register, value = part
-            part = _instruction(code + 1, register, 0, total - at - 1, value)  # 32 bits wide
-        made.append(part)
+    answer = [_instruction(_MOV, 0, 0, 0, int(rule["allow"])), _instruction(_EXIT)]
+    if kind == "a":
+        return answer
+    tests = [(_JNE, 2, _KINDS["c" if kind == "u" else kind])]
+    tests += [(_JNE, 4 + at, n) for at, n in enumerate(_numbers(rule)) if n >= 0]
+    access: list[bytes] = []
+    if mask != _ALL:
+        # All that is asked for must be allowed; one thing that is denied is enough.
+        kept = ~mask if rule["allow"] else mask
+        access = [_instruction(_COPY, 1, 3), _instruction(_AND, 1, 0, 0, kept)]
+    last = [(_JNE if rule["allow"] else _JEQ, 1, 0)] if access else []
+    size = len(tests) + len(access) + len(last) + len(answer)
+    made: list[bytes] = []
+    for code, register, value in tests:
+        made.append(_instruction(code, register, 0, size - len(made) - 1, value))
+    made += access
+    for code, register, value in last:
+        made.append(_instruction(code, register, 0, size - len(made) - 1, value))
     return made + answer
 
 
 def device_program(rules: list[dict[str, Any]]) -> bytes:
     """Return the program (bpf(2), BPF_PROG_TYPE_CGROUP_DEVICE) that decides by `rules`."""
-    head = [
-        _instruction(0x61, 2, 1, 0),  # r2 = type and access
-        _instruction(0xBC, 3, 2),
-        _instruction(0x54, 2, 0, 0, 0xFFFF),
-        _instruction(0x74, 3, 0, 0, 16),
-        _instruction(0x61, 4, 1, 4),
-        _instruction(0x61, 5, 1, 8),
+    parts = [
+        _instruction(_LOAD, 2, 1, 0),  # r2 = type, and access above it
+        _instruction(_COPY, 3, 2),
+        _instruction(_AND, 2, 0, 0, 0xFFFF),
+        _instruction(_SHIFT, 3, 0, 0, 16),
+        _instruction(_LOAD, 4, 1, 4),
+        _instruction(_LOAD, 5, 1, 8),
     ]
-    parts = list(head)
     for rule in reversed(rules):
         parts += _compile_rule(rule)
         if (rule.get("type") or "a") == "a":
             break  # it matches everything: no earlier rule is asked
     else:
-        parts += [_instruction(0xB4, 0, 0, 0, 0), _instruction(0x95)]
+        parts += [_instruction(_MOV, 0, 0, 0, 0), _instruction(_EXIT)]
     return b"".join(parts)
