@@ -42,9 +42,9 @@ def read_config(folder: str) -> tuple[bytes, Any]:
 
 def full_identity() -> bool:
     """Return whether this is the initial user namespace, or one that maps every id."""
-    with open("/proc/self/uid_map", encoding="ascii") as file:
+    with open("/proc/self/uid_map", "rb", buffering=0) as file:
         words = file.read().split()
-    return len(words) == 3 and words[2] == "4294967295"
+    return len(words) == 3 and words[2] == b"4294967295"
 
 
 def state_halves(
@@ -129,23 +129,10 @@ class Launch:
         pid_file = os.path.abspath(self.pid_file) if self.pid_file else ""
         words = ["viscum-oci-launch", str(fd), self.kind, self.folder, pid_file, self.flags]
         words += [str(self.terminal), call.bin, call.root, call.log, call.log_format]
-        program = _sealed(call.bin + "/viscum-oci")
-        os.execve(program, [*words, "--", *call.argv], os.environ)  # noqa: S606 - our own
-
-
-def _sealed(path: str) -> int:
-    """Return a sealed copy of a program: what a container can reach through /proc/PID/exe cannot
-    be written to (CVE-2019-5736).
-    """
-    import fcntl
-
-    fd = os.memfd_create("viscum-oci", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    while os.sendfile(fd, source, None, 1 << 24):
-        continue
-    os.close(source)
-    fcntl.fcntl(fd, 1033, 0xF)  # F_ADD_SEALS: seal, shrink, grow, write
-    return fd
+        if call.copy < 0:
+            raise SpecError("no copy of the runtime can be made", hint="is memfd_create forbidden?")
+        os.set_inheritable(call.copy, False)
+        os.execve(call.copy, [*words, "--", *call.argv], os.environ)  # noqa: S606 - our own
 
 
 def _console(call: Call, process: dict[str, Any], *, detached: bool) -> int:

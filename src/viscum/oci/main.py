@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import time
@@ -34,8 +33,10 @@ def default_root() -> str:
 class Call:
     """How the runtime was called: global options, the verb, and its own."""
 
-    def __init__(self, bin_: str, words: list[str]) -> None:
+    def __init__(self, bin_: str, words: list[str], copy: int = -1) -> None:
         self.bin = bin_
+        self.copy = copy
+        """A descriptor of a sealed copy of the native program."""
         self.argv = words
         self.root = default_root()
         self.log = ""
@@ -122,15 +123,14 @@ def _run(call: Call) -> int:
     return int(module.main(call))
 
 
-def main(bin_: str) -> int:
+def main(bin_: str, copy: int) -> int:
     """Run the command line of this process and return its exit code."""
-    gc.disable()
     words = sys.argv[1:]
     if words[:1] in (["--explain"], ["--hooks"]):
         from . import follow_up
 
         return follow_up.main(bin_, words)
-    call = Call(bin_, words)
+    call = Call(bin_, words, copy)
     try:
         return _run(call)
     except ViscumError as error:
@@ -147,9 +147,12 @@ def main(bin_: str) -> int:
         return 130
 
 
-def leave(bin_: str) -> None:
-    """End this process with `main`'s exit code, without taking the interpreter apart."""
-    code = main(bin_)
+def leave(bin_: str, copy: int = -1) -> None:
+    """End this process with `main`'s exit code, without taking the interpreter apart.
+
+    `bin_` is the folder of the native program, `copy` a descriptor of a sealed copy of it.
+    """
+    code = main(bin_, copy)
     try:
         sys.stdout.flush()
     except OSError:

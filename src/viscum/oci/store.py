@@ -121,7 +121,7 @@ class Stored:
                 self.fields[key] = value
         self.annotations = parse(tail.encode(), "record")
         try:
-            with open(f"{self.folder}/pid", encoding="ascii") as file:
+            with open(f"{self.folder}/pid", "rb") as file:
                 self.pid, self.started = (int(word) for word in file.read().split())
         except (OSError, ValueError):
             return
@@ -139,8 +139,8 @@ class Stored:
     def frozen(self) -> bool:
         """Return whether the container is paused."""
         try:
-            with open(self.fields.get("freezer", ""), encoding="ascii") as file:
-                return file.read(2) in ("FR", "1\n", "1")
+            with open(self.fields.get("freezer", ""), "rb") as file:
+                return file.read(2) in (b"FR", b"1\n", b"1")
         except OSError:
             return False
 
