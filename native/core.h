@@ -58,7 +58,8 @@ struct vs_machine {
     uint64_t owned[(VS_SLOTS + 63) / 64];
     int32_t pid;
     int pidfd;
-    int32_t fail_at; /* fault injection: the operation that fails with EIO, or -1 */
+    int32_t fail_at;        /* fault injection: the operation that fails with EIO, or -1 */
+    struct vs_child *child; /* while it is launched */
 };
 
 /* What the child runs on: shared memory with the parent, written by one side at a time. */
@@ -68,6 +69,8 @@ struct vs_child {
     int slots[VS_SLOTS]; /* the child's descriptor table is its own, so are the numbers */
     int32_t running;     /* futex: not 0 until the child has left this memory (exec or exit) */
     int32_t adopted;     /* futex: 0 wait, 1 go on, -1 give up */
+    int32_t reached;     /* futex: the last step that the child told of */
+    int32_t permitted;   /* futex: the last step that the parent permits */
     int32_t executing;   /* set right before exec: from here on the status is the command's */
     int32_t joined_pid;  /* the child that a `join` cloned into the machine's pid namespace */
     int host_pidfd;      /* of the launching process */
@@ -135,6 +138,21 @@ VS_PRIVATE int vs_write_proc(int32_t pid, const char *file, const char *data,
                              struct vs_fault *fault);
 
 VS_PRIVATE int vs_plan_joins(const struct vs_plan *plan);
+/* The child as its parent sees it: the one that a `join` or `refork` left, once there is one. */
+VS_PRIVATE int32_t vs_current_pid(const struct vs_machine *m);
+VS_PRIVATE int vs_parent_is_gone(struct vs_child *c);
+VS_PRIVATE int vs_child_lives(const struct vs_machine *m);
+
+/* A program that is waited for, fed and bound in time. */
+struct vs_hook {
+    const char *path;
+    const char *const *argv, *const *envp;
+    int input, output; /* become its 0, and its 1 and 2; -1: /dev/null */
+    int64_t timeout_ms;
+    int status; /* of its end: as wait(2) has it, -1 where its time was over */
+    int err;    /* why it could not be executed */
+};
+VS_PRIVATE int vs_run_hook(struct vs_hook *hook, char *stack, struct vs_fault *fault);
 
 /* memory.c */
 VS_PRIVATE void vs_memory_enter(int joins);
@@ -153,11 +171,18 @@ typedef int vs_enter_fn(struct vs_child *, const struct vs_op *, struct vs_fault
 
 /* ops_host.c: load */
 vs_load_fn vs_op_open, vs_op_expect_host, vs_op_expect_file, vs_op_program, vs_op_devices,
-    vs_op_device, vs_op_userns, vs_op_cgroup_root;
+    vs_op_device, vs_op_userns, vs_op_cgroup_root, vs_op_inherit, vs_op_namespace, vs_op_data;
 /* ops_cgroup.c, ops_host.c: prepare, adopt, release */
 vs_host_fn vs_op_cgroup, vs_op_cgroup_write, vs_op_cgroup_open, vs_op_tree, vs_op_open_in,
     vs_op_hold, vs_op_sockets, vs_op_setgroups_deny, vs_op_map, vs_op_helper, vs_op_service,
     vs_op_service_end, vs_op_cgroup_remove;
+/* ops_container.c */
+vs_host_fn vs_op_idmap, vs_op_cgroup_path, vs_op_cgroup_path_end, vs_op_device_filter, vs_op_permit,
+    vs_op_meet, vs_op_hook;
+vs_enter_fn vs_op_reach, vs_op_wait_for, vs_op_refork, vs_op_hook_inside, vs_op_set_attributes,
+    vs_op_cover_copy, vs_op_device_node, vs_op_device_link, vs_op_mask, vs_op_read_only,
+    vs_op_move_root, vs_op_console, vs_op_own_streams, vs_op_personality, vs_op_scheduler,
+    vs_op_io_priority, vs_op_affinity, vs_op_inner_folder, vs_op_find_program, vs_op_seccomp_listen;
 /* ops_mount.c */
 vs_enter_fn vs_op_propagation, vs_op_fsmount, vs_op_overlay, vs_op_clone_tree, vs_op_attach,
     vs_op_seal, vs_op_pivot;
@@ -168,9 +193,9 @@ vs_enter_fn vs_op_fail, vs_op_mkdir, vs_op_opaque, vs_op_symlink, vs_op_file, vs
 vs_enter_fn vs_op_join, vs_op_await, vs_op_parent_death, vs_op_cgroup_join, vs_op_unshare,
     vs_op_hostname, vs_op_domainname, vs_op_network_make, vs_op_network_join, vs_op_loopback,
     vs_op_rlimit, vs_op_umask, vs_op_session, vs_op_terminal, vs_op_stdio, vs_op_working_folder,
-    vs_op_close, vs_op_pass, vs_op_exec, vs_op_exec_slot;
+    vs_op_close, vs_op_pass, vs_op_exec, vs_op_exec_slot, vs_op_close_from, vs_op_exec_boot;
 /* ops_guard.c */
 vs_enter_fn vs_op_become, vs_op_groups, vs_op_user, vs_op_capabilities, vs_op_no_new_privileges,
-    vs_op_session_keyring, vs_op_landlock, vs_op_seccomp;
+    vs_op_session_keyring, vs_op_landlock, vs_op_seccomp, vs_op_privileges;
 
 #endif

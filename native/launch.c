@@ -13,6 +13,9 @@ static vs_load_fn *const load_handlers[] = {
     [OP_device] = vs_op_device,
     [OP_userns] = vs_op_userns,
     [OP_cgroup_root] = vs_op_cgroup_root,
+    [OP_inherit] = vs_op_inherit,
+    [OP_namespace] = vs_op_namespace,
+    [OP_data] = vs_op_data,
 };
 
 static vs_host_fn *const host_handlers[] = {
@@ -29,6 +32,14 @@ static vs_host_fn *const host_handlers[] = {
     [OP_service] = vs_op_service,
     [OP_service_end] = vs_op_service_end,
     [OP_cgroup_remove] = vs_op_cgroup_remove,
+    [OP_idmap] = vs_op_idmap,
+    [OP_cgroup_path] = vs_op_cgroup_path,
+    [OP_cgroup_path_end] = vs_op_cgroup_path_end,
+    [OP_device_filter] = vs_op_device_filter,
+    [OP_set_proc] = vs_op_map,
+    [OP_permit] = vs_op_permit,
+    [OP_meet] = vs_op_meet,
+    [OP_hook] = vs_op_hook,
 };
 
 const char *vs_string(const struct vs_machine *m, uint64_t arg) {

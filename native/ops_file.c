@@ -53,6 +53,14 @@ static int make_folders(struct vs_child *c, int root, size_t length, struct vs_f
     return parent;
 }
 
+int vs_make_folders(struct vs_child *c, int root, const char *path, struct vs_fault *fault) {
+    while (*path == '/') path++;
+    size_t length = vs_len(path);
+    if (length >= sizeof c->scratch) return vs_refuse(fault, ENAMETOOLONG);
+    vs_copy(c->scratch, path, length + 1);
+    return make_folders(c, root, length, fault);
+}
+
 int vs_lookup_or_make(struct vs_child *c, uint64_t dir, const char *path, int create,
                       struct vs_fault *fault) {
     int fd = vs_lookup(c, dir, path, O_PATH, create, fault);

@@ -76,6 +76,29 @@ int vs_op_user(struct vs_child *c, const struct vs_op *op, struct vs_fault *faul
     return ret < 0 ? (int)ret : (int)CALL(fault, SYS_capset, &header, data);
 }
 
+/* The five sets as they are asked for, and the ids. In this order because dropping from the
+ * bounding set takes a capability, and ambient ones must be permitted and inheritable
+ * (capabilities(7)). */
+int vs_op_privileges(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    (void)c;
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+    long ret = drop_bounding(op->arg[0], fault);
+    if (ret >= 0) ret = CALL(fault, SYS_prctl, PR_SET_KEEPCAPS, 1);
+    if (ret >= 0) ret = set_ids(op->arg[5], op->arg[6], fault);
+    for (int i = 0; i < 2; i++) {
+        data[i].effective = (uint32_t)(op->arg[1] >> 32 * i);
+        data[i].permitted = (uint32_t)(op->arg[2] >> 32 * i);
+        data[i].inheritable = (uint32_t)(op->arg[3] >> 32 * i);
+    }
+    if (ret >= 0) ret = CALL(fault, SYS_capset, &header, data);
+    if (ret >= 0) ret = CALL(fault, SYS_prctl, PR_SET_KEEPCAPS, 0);
+    for (unsigned long cap = 0; cap <= LAST_CAPABILITY && ret >= 0; cap++)
+        if (op->arg[4] >> cap & 1)
+            ret = CALL(fault, SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0);
+    return ret < 0 ? (int)ret : 0;
+}
+
 int vs_op_no_new_privileges(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
     (void)c, (void)op;
     return (int)CALL(fault, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1);

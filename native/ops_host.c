@@ -224,11 +224,12 @@ int vs_write_proc(int32_t pid, const char *file, const char *data, struct vs_fau
 
 int vs_op_setgroups_deny(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fault) {
     (void)op;
-    return vs_write_proc(m->pid, "/setgroups", "deny", fault);
+    return vs_write_proc(vs_current_pid(m), "/setgroups", "deny", fault);
 }
 
 int vs_op_map(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fault) {
-    return vs_write_proc(m->pid, vs_string(m, op->arg[0]), vs_string(m, op->arg[1]), fault);
+    return vs_write_proc(vs_current_pid(m), vs_string(m, op->arg[0]), vs_string(m, op->arg[1]),
+                         fault);
 }
 
 /* Lay out the arguments of a helper: "{pid}" becomes the process id of the child. */
@@ -236,7 +237,7 @@ static int helper_arguments(struct vs_machine *m, const struct vs_op *op, char *
                             struct vs_fault *fault) {
     uint32_t size, count = 1;
     const char *arguments = vs_blob(m->plan, op->arg[1], &size);
-    vs_decimal(pid, (uint64_t)m->pid);
+    vs_decimal(pid, (uint64_t)vs_current_pid(m));
     argv[0] = (char *)vs_string(m, op->arg[0]);
     for (uint32_t at = 0; at < size; at += (uint32_t)vs_len(arguments + at) + 1) {
         if (count + 1 >= MAX_HELPER_ARGUMENTS) return vs_refuse(fault, E2BIG);

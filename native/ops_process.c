@@ -28,7 +28,7 @@ int vs_op_join(struct vs_child *c, const struct vs_op *op, struct vs_fault *faul
 }
 
 /* Its pid means nothing in another pid namespace: ask the descriptor of it that we inherited. */
-static int parent_is_gone(struct vs_child *c) {
+int vs_parent_is_gone(struct vs_child *c) {
     struct pollfd parent = {.fd = c->host_pidfd, .events = POLLIN};
     struct {
         int64_t s, ns;
@@ -46,7 +46,7 @@ int vs_op_await(struct vs_child *c, const struct vs_op *op, struct vs_fault *fau
             int64_t s, ns;
         } step = {0, 50000000};
         SYS(SYS_futex, &c->adopted, FUTEX_WAIT, 0, &step);
-        if (parent_is_gone(c)) return vs_refuse(fault, ESRCH);
+        if (vs_parent_is_gone(c)) return vs_refuse(fault, ESRCH);
     }
     return adopted > 0 ? 0 : vs_refuse(fault, ECANCELED);
 }
@@ -54,7 +54,7 @@ int vs_op_await(struct vs_child *c, const struct vs_op *op, struct vs_fault *fau
 int vs_op_parent_death(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
     long ret = CALL(fault, SYS_prctl, PR_SET_PDEATHSIG, op->arg[0]);
     if (ret < 0) return (int)ret;
-    return parent_is_gone(c) ? vs_refuse(fault, ESRCH) : 0; /* gone before the call */
+    return vs_parent_is_gone(c) ? vs_refuse(fault, ESRCH) : 0; /* gone before the call */
 }
 
 int vs_op_cgroup_join(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
@@ -238,6 +238,12 @@ int vs_op_close(struct vs_child *c, const struct vs_op *op, struct vs_fault *fau
     return (int)CALL(fault, SYS_close_range, 3, UINT_MAX, CLOSE_RANGE_CLOEXEC);
 }
 
+int vs_op_close_from(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    int ret = tell_end_of_sharing(c, fault);
+    if (ret < 0) return ret;
+    return (int)CALL(fault, SYS_close_range, op->arg[0], UINT_MAX, CLOSE_RANGE_CLOEXEC);
+}
+
 int vs_op_pass(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
     int from = c->slots[op->arg[0]], to = (int)op->arg[1];
     if (from == to) return (int)CALL(fault, SYS_fcntl, to, F_SETFD, 0);
@@ -312,6 +318,29 @@ int vs_op_exec_slot(struct vs_child *c, const struct vs_op *op, struct vs_fault 
     const char **envp = (const char **)c->environment;
     int ret = point(c->machine->plan, op->arg[1], argv, fault);
     if (ret == 0) ret = point(c->machine->plan, op->arg[2], envp, fault);
+    if (ret < 0) return ret;
+    c->executing = 1;
+    ret = (int)CALL(fault, SYS_execveat, c->slots[op->arg[0]], "", argv, envp, AT_EMPTY_PATH);
+    c->executing = 0;
+    return ret;
+}
+
+/* The init of a container, a sealed copy: it gets the numbers of its data and of the gate that it
+ * waits at as its first two arguments, the command's after them. */
+int vs_op_exec_boot(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    const char *argv[MAX_STRINGS + 3];
+    const char **envp = (const char **)c->environment;
+    char *numbers[2] = {c->scratch, c->scratch + 32};
+    int ret = point(c->machine->plan, op->arg[3], argv + 3, fault);
+    if (ret == 0) ret = point(c->machine->plan, op->arg[4], envp, fault);
+    argv[0] = "viscum-oci-init";
+    for (int i = 0; i < 2 && ret >= 0; i++) {
+        int fd = op->arg[1 + i] == VS_NONE ? -1 : c->slots[op->arg[1 + i]];
+        argv[1 + i] = fd < 0 ? "-" : numbers[i];
+        if (fd < 0) continue;
+        vs_decimal(numbers[i], (uint64_t)fd);
+        ret = (int)CALL(fault, SYS_fcntl, fd, F_SETFD, 0);
+    }
     if (ret < 0) return ret;
     c->executing = 1;
     ret = (int)CALL(fault, SYS_execveat, c->slots[op->arg[0]], "", argv, envp, AT_EMPTY_PATH);

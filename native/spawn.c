@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <linux/futex.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -15,7 +17,7 @@
 #include <sys/wait.h>
 
 #define STACK        65536
-#define REGION       (sizeof(struct vs_child) + 2 * STACK)
+#define REGION       (sizeof(struct vs_child) + 3 * STACK)
 #define POOL         16
 #define SIGSET_BYTES 8
 #define LAST_SIGNAL  64
@@ -176,6 +178,29 @@ static vs_enter_fn *const enter_handlers[] = {
     [OP_seccomp] = vs_op_seccomp,
     [OP_exec] = vs_op_exec,
     [OP_exec_slot] = vs_op_exec_slot,
+    [OP_reach] = vs_op_reach,
+    [OP_wait_for] = vs_op_wait_for,
+    [OP_refork] = vs_op_refork,
+    [OP_hook_inside] = vs_op_hook_inside,
+    [OP_set_attributes] = vs_op_set_attributes,
+    [OP_cover_copy] = vs_op_cover_copy,
+    [OP_device_node] = vs_op_device_node,
+    [OP_device_link] = vs_op_device_link,
+    [OP_mask] = vs_op_mask,
+    [OP_read_only] = vs_op_read_only,
+    [OP_move_root] = vs_op_move_root,
+    [OP_console] = vs_op_console,
+    [OP_own_streams] = vs_op_own_streams,
+    [OP_personality] = vs_op_personality,
+    [OP_scheduler] = vs_op_scheduler,
+    [OP_io_priority] = vs_op_io_priority,
+    [OP_affinity] = vs_op_affinity,
+    [OP_inner_folder] = vs_op_inner_folder,
+    [OP_privileges] = vs_op_privileges,
+    [OP_find_program] = vs_op_find_program,
+    [OP_close_from] = vs_op_close_from,
+    [OP_seccomp_listen] = vs_op_seccomp_listen,
+    [OP_exec_boot] = vs_op_exec_boot,
 };
 
 /* Run the operations from `index` on; the last one executes the command. */
@@ -277,7 +302,9 @@ static void await_exec(struct vs_child *c) {
 int vs_plan_joins(const struct vs_plan *plan) {
     const struct vs_op *first = &plan->ops[plan->first[VS_ENTER]];
     for (uint32_t i = plan->first[VS_ENTER]; i < plan->first[VS_ENTER + 1]; i++, first++)
-        if (first->code == OP_join && (first->arg[1] & CLONE_NEWPID || first->arg[2])) return 1;
+        if ((first->code == OP_join && (first->arg[1] & CLONE_NEWPID || first->arg[2])) ||
+            first->code == OP_refork)
+            return 1;
     return 0;
 }
 
@@ -338,13 +365,15 @@ static int adopt(struct vs_machine *m, struct vs_child *c, struct vs_report *rep
     int ret = vs_adopt(m, report);
     __atomic_store_n(&c->adopted, ret < 0 ? -1 : 1, __ATOMIC_RELEASE);
     futex_wake(&c->adopted);
+    if (ret < 0) __atomic_store_n(&c->permitted, -1, __ATOMIC_RELEASE);
+    if (ret < 0) futex_wake(&c->permitted);
     return ret;
 }
 
 static int spawn_on(struct vs_machine *m, struct vs_child *c, char *stacks,
                     struct vs_report *report) {
     c->second_stack = vs_plan_joins(m->plan) ? stacks + STACK : NULL;
-    c->spare_stack = stacks + STACK;
+    c->spare_stack = stacks + 2 * STACK;
     c->maker = 0;
     c->running = 1;
     long pid = clone_child(c, stacks, &report->fault);
@@ -368,7 +397,8 @@ int vs_spawn(struct vs_machine *m, int host_pidfd, struct vs_report *report) {
     struct vs_child *c = (struct vs_child *)region;
     c->machine = m;
     c->report = (struct vs_report){.index = -1};
-    c->adopted = c->executing = c->joined_pid = 0;
+    c->adopted = c->executing = c->joined_pid = c->reached = c->permitted = 0;
+    m->child = c;
     c->host_pidfd = host_pidfd;
     for (int i = 0; i < VS_SLOTS; i++) c->slots[i] = m->slots[i];
     int joins = vs_plan_joins(m->plan);
@@ -386,6 +416,7 @@ int vs_spawn(struct vs_machine *m, int host_pidfd, struct vs_report *report) {
     char *stacks = region + ((sizeof *c + 63) & ~63ul);
     ret = spawn_on(m, c, (char *)((uintptr_t)stacks & ~63ul), report);
     vs_memory_leave(joins);
+    m->child = NULL;
     for (int i = 0; i < 2 && joins; i++) SYS(SYS_close, c->sentinel[i]);
     /* A child that was killed from outside may have left its maker running for a moment. */
     if (ret != -ECANCELED) give_region(region);
@@ -487,6 +518,68 @@ void vs_end_helper(int pidfd) {
     SYS(SYS_pidfd_send_signal, pidfd, SIGKILL, 0, 0);
     vs_reap(pidfd, 0, &ignored);
     SYS(SYS_close, pidfd);
+}
+
+int32_t vs_current_pid(const struct vs_machine *m) {
+    int32_t joined = m->child ? __atomic_load_n(&m->child->joined_pid, __ATOMIC_ACQUIRE) : 0;
+    return joined > 0 ? joined : m->pid;
+}
+
+int vs_child_lives(const struct vs_machine *m) {
+    struct vs_child *c = m->child;
+    siginfo_t info = {0};
+    if (!__atomic_load_n(&c->running, __ATOMIC_ACQUIRE)) return 0;
+    if (!c->second_stack || __atomic_load_n(&c->joined_pid, __ATOMIC_ACQUIRE)) return 1;
+    SYS(SYS_waitid, P_PIDFD, m->pidfd, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, 0);
+    return !info.si_pid;
+}
+
+static void hook_entry(void *argument) {
+    struct vs_hook *h = argument;
+    uint64_t none = 0;
+    default_signals();
+    restore_signals(&none);
+    int null = (int)SYS(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC);
+    int given[3] = {h->input, h->output, h->output};
+    for (int i = 0; i < 3; i++) {
+        int from = given[i] >= 0 ? given[i] : null;
+        if (from >= 0) SYS(SYS_dup3, from, i, 0);
+    }
+    SYS(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC);
+    h->err = (int)-SYS(SYS_execve, h->path, h->argv, h->envp);
+    for (;;) SYS(SYS_exit, 127);
+}
+
+/* Wait for a hook; one whose time is over is killed. */
+static int end_hook(struct vs_hook *hook, int pidfd, struct vs_fault *fault) {
+    struct pollfd poll = {.fd = pidfd, .events = POLLIN};
+    int64_t limit[2] = {hook->timeout_ms / 1000, hook->timeout_ms % 1000 * 1000000};
+    siginfo_t info = {0};
+    long ret;
+    do ret = SYS(SYS_ppoll, &poll, 1, hook->timeout_ms ? limit : NULL, 0, SIGSET_BYTES);
+    while (ret == -EINTR);
+    int late = ret == 0;
+    if (late) SYS(SYS_pidfd_send_signal, pidfd, SIGKILL, 0, 0);
+    do ret = SYS(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED | __WALL, 0);
+    while (ret == -EINTR);
+    SYS(SYS_close, pidfd);
+    hook->status = info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status;
+    if (late) hook->status = -1;
+    if (hook->err) return vs_refuse(fault, hook->err);
+    if (late) return vs_refuse(fault, ETIMEDOUT);
+    return hook->status ? vs_refuse(fault, ECHILD) : 0;
+}
+
+/* Run a hook to its end on `stack`, by default one of our own. */
+int vs_run_hook(struct vs_hook *hook, char *stack, struct vs_fault *fault) {
+    char *region = stack ? NULL : take_region();
+    int pidfd = -1;
+    if (!stack && !region) return vs_refuse(fault, ENOMEM);
+    hook->err = 0;
+    long pid = clone_helper(stack ? stack : region, CLONE_VFORK, -1, hook_entry, hook, &pidfd);
+    if (region) give_region(region);
+    if (pid < 0) return vs_refuse(fault, (int)-pid);
+    return end_hook(hook, pidfd, fault);
 }
 
 /* Make a user namespace with the given maps and return a descriptor of it. */

@@ -175,6 +175,15 @@ def _x86_64() -> str:
     return "" if platform.machine() == "x86_64" else f"this is {platform.machine()}"
 
 
+def _static_busybox() -> str:
+    """Whether there is a busybox that runs in a root of its own."""
+    path = "/bin/busybox"
+    if not os.access(path, os.X_OK):
+        return "no /bin/busybox"
+    with open(path, "rb") as file:
+        return "busybox is not static" if b"ld-linux" in file.read(1 << 20) else ""
+
+
 def _python() -> str:
     return "" if os.access("/usr/bin/python3", os.X_OK) else "no /usr/bin/python3"
 
@@ -201,6 +210,13 @@ CHECKS: dict[str, Callable[[], str]] = {
     "compiler": _program("gcc"),
     "image-tools": _program("docker-registry", "skopeo", "umoci", "bsdtar", "busybox", "openssl"),
     "builders": _program("buildah", "podman", "htpasswd"),
+    "busybox": _static_busybox,
+    "podman": _program("podman", "conmon"),
+    "buildah": _program("buildah"),
+    "containerd": _program("containerd", "ctr"),
+    "go": _program("go"),
+    "runc": _program("runc"),
+    "crun": _program("crun"),
     "namespace-tools": _program("unshare", "setpriv", "mount", "prlimit"),
     "bash": _program("bash"),
     "zsh": _program("zsh"),

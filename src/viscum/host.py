@@ -14,7 +14,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Cgroups", "Host", "KernelPath", "own_id", "probe"]
+__all__ = [
+    "Cgroups",
+    "Host",
+    "KernelPath",
+    "cgroup_mounts",
+    "own_groups",
+    "own_id",
+    "probe",
+    "status_field",
+]
 
 KERNEL_PATHS = (
     "/proc/acpi",
@@ -141,7 +150,7 @@ def _read(path: str) -> str:
         return ""
 
 
-def _own_groups() -> dict[str, str]:
+def own_groups() -> dict[str, str]:
     """Return this process's group by controller; the v2 one under ""."""
     groups = {}
     for line in _read("/proc/self/cgroup").splitlines():
@@ -151,7 +160,7 @@ def _own_groups() -> dict[str, str]:
     return groups
 
 
-def _cgroup_mounts() -> dict[str, tuple[str, str]]:
+def cgroup_mounts() -> dict[str, tuple[str, str]]:
     """Return mount point and root of each cgroup mount, by controller; the v2 one under ""."""
     mounts: dict[str, tuple[str, str]] = {}
     for line in _read("/proc/self/mountinfo").splitlines():
@@ -189,7 +198,7 @@ def _topmost_writable(folder: str, top: str) -> str:
 
 
 def _probe_cgroups() -> Cgroups:
-    mounts, groups = _cgroup_mounts(), _own_groups()
+    mounts, groups = cgroup_mounts(), own_groups()
     v1 = []
     for name in ("cpu", "cpuacct", "cpuset", "memory", "pids", "freezer", "devices", "blkio"):
         if name in mounts:
@@ -232,7 +241,8 @@ def _subordinate_ids(uid: int) -> tuple[tuple[int, int], tuple[int, int]] | None
     return (uids, gids) if uids and gids else None
 
 
-def _status_field(name: str) -> str:
+def status_field(name: str) -> str:
+    """Return a field of /proc/self/status; empty where the kernel has none of that name."""
     for line in _read("/proc/self/status").splitlines():
         if line.startswith(name):
             return line.split(":", 1)[1].strip()
@@ -272,7 +282,7 @@ def probe() -> Host:
     """Return what this host is, as seen by this process."""
     system = os.uname()
     uid = os.geteuid()
-    effective = int(_status_field("CapEff") or "0", 16)
+    effective = int(status_field("CapEff") or "0", 16)
     capable = bool(effective >> CAP_SYS_ADMIN & 1 and effective >> CAP_SETUID & 1)
     mapped = _read("/proc/self/uid_map").split()
     initial = len(mapped) == 3 and int(mapped[2]) == FULL_IDENTITY

@@ -52,6 +52,9 @@ load    userns          slot:F uid_map:S gid_map:S   | keep a user namespace for
 load    devices         slot:F uid:I gid:I           | keep a /dev with the standard nodes
 load    device          slot:F path:S mode:Io device:Ix uid:I gid:I | add a node to a kept /dev
 load    cgroup-root     slot:F path:S                | open the parent of the machines' cgroups
+load    inherit         slot:F number:I              | take a descriptor that the caller has open
+load    namespace       slot:F path:S                | open a namespace
+load    data            slot:F data:B                | keep bytes in a sealed file
 prepare cgroup          slot:F root:F name:S         | make the machine's cgroup
 prepare cgroup-write    slot:F file:S data:S         | set one limit
 prepare cgroup-open     slot:F cgroup:F file:S       | open the file that a task enters through
@@ -59,13 +62,24 @@ prepare tree            slot:F source:F idmap:O set:Ix clear:Ix recursive:I | cl
 prepare open-in         slot:F dir:F name:S flags:Ix | open below a folder
 prepare hold            slot:F path:S                | hold a folder against whoever removes it
 prepare sockets         near:F far:F                 | make the pair that a terminal is passed over
+prepare idmap           slot:F userns:F recursive:I  | map the ids of a cloned mount tree
+prepare cgroup-path     slot:F root:F path:S         | make a cgroup, with those above it
+prepare device-filter   cgroup:F program:B           | attach a filter of devices to a v2 cgroup
 spawn   clone           flags:Ix cgroup:O            | clone the child
 adopt   setgroups-deny                               | forbid setgroups in the user namespace
 adopt   map             file:S data:S                | write an id map
 adopt   helper          path:S arguments:N           | run a program of the host on the child
+adopt   set-proc        file:S data:S                | write to a file of the child in /proc
+adopt   permit          step:I                       | let the child go on from a `wait-for`
+adopt   meet            step:I                       | wait until the child has come to a `reach`
+adopt   hook path:S arguments:N environment:N before:B after:B timeout:I output:O | run a hook
 adopt   service         path:S arguments:N slot:F cgroup:O | start a program that stays with it
 enter   join            slot:F flags:Ix own:Ix       | enter namespaces of a running machine
 enter   await                                        | wait until the parent has adopted
+enter   reach           step:I                       | tell the parent of a step
+enter   wait-for        step:I                       | wait until the parent permits a step
+enter   refork                                       | go on as a child in the new namespaces
+enter   hook-inside path:S arguments:N environment:N before:B after:B timeout:I output:O | hook
 enter   parent-death    signal:I                     | die with the parent
 enter   cgroup-join     slot:F                       | enter a cgroup v1 group
 enter   unshare         flags:Ix                     | leave namespaces
@@ -75,6 +89,12 @@ enter   fsmount         slot:F type:S source:S options:N attributes:Ix | make a 
 enter   overlay         slot:F lower:L scratch:F upper:S work:S options:N attributes:Ix | overlay
 enter   clone-tree      slot:F dir:O path:S recursive:I set:Ix | clone a mount tree
 enter   attach          slot:F dir:O target:S create:Io | attach a mount
+enter   set-attributes  slot:F set:Ix clear:Ix propagation:Ix recursive:I | of a mount
+enter   cover-copy      slot:F dir:F path:S          | copy what a mount will hide into it
+enter   device-node     dir:F path:S mode:Io device:Ix uid:I gid:I | make a node, and its folders
+enter   device-link     dir:F path:S target:S        | make a symbolic link, and its folders
+enter   mask            dir:F path:S file:F folder:F | hide what is at a path, if anything
+enter   read-only       dir:F path:S                 | make what is at a path read-only, if anything
 enter   fail            errno:I message:S            | refuse
 enter   mkdir           dir:F path:S mode:Io         | make a folder
 enter   opaque          dir:F path:S mode:Io         | make a folder that hides the one below it
@@ -85,6 +105,7 @@ enter   lookup          slot:F dir:O path:S flags:Ix | open below the new root
 enter   write           dir:F path:S data:S          | write to a file that exists
 enter   seal            dir:F path:S set:Ix recursive:I | change attributes of a mount
 enter   pivot           slot:F                       | make the new root the root
+enter   move-root       slot:F                       | make the new root the root, with no pivot
 enter   hostname        name:S                       | set the host name
 enter   domainname      name:S                       | set the NIS domain name
 enter   network-make    slot:F                       | have a network namespace made meanwhile
@@ -94,21 +115,34 @@ enter   rlimit          resource:I soft:I hard:I     | set a resource limit
 enter   umask           mode:Io                      | set the file mode mask
 enter   session                                      | start a session
 enter   terminal        socket:F                     | make a terminal and hand it over
+enter   console         socket:F rows:I columns:I uid:I | make a terminal, hand it to an engine
+enter   own-streams     uid:I gid:I                  | give the standard streams to the user
 enter   stdio                                        | put the given descriptors on 0, 1 and 2
+enter   personality     domain:Ix                    | set the execution domain
+enter   scheduler policy:I nice:I priority:I flags:Ix runtime:I deadline:I period:I | set scheduling
+enter   io-priority     value:Ix                     | set the class and level of block I/O
+enter   affinity        mask:B                       | choose the CPUs to run on
 enter   groups          list:S                       | set the additional groups
 enter   user            uid:I gid:I keep:I           | take the user's ids
 enter   capabilities    bounding:Ix                  | limit what execve can leave
 enter   working-folder  path:S                       | change the working folder
+enter   inner-folder    path:S create:I              | change to a folder that is inside of the root
+enter   privileges bounding:Ix effective:Ix permitted:Ix inheritable:Ix ambient:Ix uid:I gid:I | ids
+enter   find-program    file:S path:S                | refuse a command that is not there
 enter   no-new-privileges                            | no gain through setuid programs
 enter   session-keyring                              | leave the caller's keys
 enter   landlock        scoped:Ix                    | confine sockets and signals
 enter   close                                        | close every other descriptor on exec
+enter   close-from      first:I                      | close descriptors from a number up on exec
 enter   pass            slot:F number:I              | leave a descriptor open in the command
 enter   seccomp         program:B flags:Ix           | load the system call filter
+enter   seccomp-listen  program:B flags:Ix socket:F before:B between:B after:B | and hand it over
 exec    exec            file:S arguments:N environment:N path:S | run the command
 exec    exec-slot       slot:F arguments:N environment:N | run an opened program
+exec    exec-boot       program:F data:F gate:O arguments:N environment:N | run a container's init
 release service-end     slot:F                       | end a service
 release cgroup-remove   slot:F root:F name:S         | remove the machine's cgroup
+release cgroup-path-end slot:F root:F path:S         | remove a cgroup made by its path
 """
 
 

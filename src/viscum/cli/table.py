@@ -28,6 +28,7 @@ _AREAS = {
         *("login", "logout", "gc", "image inspect", "image prune", "image mount"),
         *("image unmount", "store check"),
     ),
+    "oci": ("oci install", "oci uninstall", "oci runtimeclass"),
     "host": ("doctor", "version"),
     "completing": ("completion", "__names"),
     "governor": ("governor", "governor why", "governor simulate"),

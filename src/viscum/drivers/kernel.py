@@ -8,6 +8,7 @@ import stat
 from ..errors import HostError, SpecError
 from ..guard.paths import READ_ONLY
 from ..plan import NETWORK_SLOT, NONE, nul_ended, op
+from .parts import LINKS, NODES, kernel_number
 from .tree import CREATE_FILE, CREATE_FOLDER, NO_LINKS, NODEV, NOEXEC, NOSUID, RDONLY, MountTree
 
 TYPE_CHECKING = False
@@ -17,14 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["KernelTree"]
 
-NODES = ("null", "zero", "full", "random", "urandom", "tty")
-LINKS = (
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("ptmx", "pts/ptmx"),
-)
 TTY_GID = 5
 
 
@@ -114,7 +107,7 @@ class KernelTree(MountTree):
         owner = self.ids.base_uid, self.ids.base_gid
         mode = stat.S_IFMT(is_.st_mode) | 0o660
         self.parts.load.append(
-            op("device", self.kept_dev, target, mode, _kernel_number(is_.st_rdev), *owner)
+            op("device", self.kept_dev, target, mode, kernel_number(is_.st_rdev), *owner)
         )
 
     def _mask(self) -> None:
@@ -163,9 +156,3 @@ class KernelTree(MountTree):
         if ".." in path.split("/") or "\0" in path:
             raise SpecError(f"sysctl {name!r} is malformed")
         self._enter("write", self.root, f"proc/sys/{path}", value)
-
-
-def _kernel_number(device: int) -> int:
-    """Return a device number as mknod(2) takes it from 32-bit-clean callers."""
-    major, minor = os.major(device), os.minor(device)
-    return minor & 0xFF | major << 8 | (minor & ~0xFF) << 12

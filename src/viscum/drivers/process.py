@@ -10,11 +10,9 @@ from ..errors import HostError, SpecError
 from ..frozen import Frozen
 from ..guard import capabilities
 from ..plan import (
-    FIRST_SLOT,
     LIFE_SLOT,
     NETWORK_SLOT,
     NONE,
-    SLOTS,
     TARGET_SLOT,
     Plan,
     nul_ended,
@@ -23,6 +21,7 @@ from ..plan import (
 from ..resources.limits import Groups, compile_groups
 from ..resources.usage import usage_files
 from ..spec import DEFAULT_PATH, SHARED
+from .parts import RLIMITS, Sections, Slots
 from .root import RootBuilder
 
 TYPE_CHECKING = False
@@ -51,11 +50,6 @@ reserves for containers holds it."""
 
 PASTA_CLOSED = "--no-map-gw -t none -u none -T none -U none".split()
 LIFE_NUMBER = 3
-RLIMITS = (
-    "cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice rtprio "
-    "rttime"
-).split()
-"""By number, as getrlimit(2) has them on every architecture that Viscum runs on."""
 
 
 class Compiled(Frozen):
@@ -69,31 +63,6 @@ class Compiled(Frozen):
     terminal_slot: int
     owner: tuple[int, int] = (0, 0)
     """The machine's user and group as the host knows them."""
-
-
-class Slots:
-    """Hands out slot numbers."""
-
-    def __init__(self) -> None:
-        self.next = FIRST_SLOT
-
-    def __call__(self) -> int:
-        if self.next == SLOTS:
-            raise SpecError("too many mounts and devices", hint="a few hundred fit")
-        self.next += 1
-        return self.next - 1
-
-
-class Sections:
-    """The operations of a plan as they are collected, by section."""
-
-    def __init__(self) -> None:
-        self.load: list[Operation] = []
-        self.prepare: list[Operation] = []
-        self.adopt: list[Operation] = []
-        self.enter: list[Operation] = []
-        self.release: list[Operation] = []
-        self.lost: list[str] = []
 
 
 class Ids(Frozen):

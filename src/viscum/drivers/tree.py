@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
     from ..host import Host
     from ..spec import Spec
-    from .process import Ids, Sections, Slots
+    from .parts import Sections, Slots
+    from .process import Ids
 
 __all__ = [
     "CREATE_FILE",

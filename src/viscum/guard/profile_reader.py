@@ -13,7 +13,6 @@ A profile comes from anywhere: every value is checked before it is used.
 from __future__ import annotations
 
 import errno
-import json
 
 from ..errors import SpecError
 from .policy import (
@@ -42,13 +41,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Never
 
-__all__ = ["read"]
+__all__ = ["read", "read_value"]
 
 MAX_SIZE = 4 << 20
 MAX_RULES = 1 << 16
 """More pairs of a call and a condition than any program of 4096 instructions holds."""
 
-_ACTIONS = {
+ACTIONS = {
     "SCMP_ACT_KILL": KILL_THREAD,
     "SCMP_ACT_KILL_THREAD": KILL_THREAD,
     "SCMP_ACT_KILL_PROCESS": KILL_PROCESS,
@@ -60,7 +59,7 @@ _ACTIONS = {
     "SCMP_ACT_ALLOW": ALLOW,
 }
 _OPERATORS = {f"SCMP_CMP_{name}": name for name in OPERATORS}
-_OWN = {
+ARCHITECTURES = {
     "SCMP_ARCH_X86_64": "x86_64",
     "SCMP_ARCH_X86": "x86",
     "SCMP_ARCH_X32": "x32",
@@ -189,8 +188,13 @@ class _Object:
 
 def read(data: bytes, caps: frozenset[str], arch: str, kernel: tuple[int, int]) -> Policy:
     """Return the policy that the profile `data` asks for; see `profile.read_profile`."""
+    return read_value(_parse(data), caps, arch, kernel)
+
+
+def read_value(value: object, caps: frozenset[str], arch: str, kernel: tuple[int, int]) -> Policy:
+    """Return the policy that a profile asks for which was read from JSON already."""
     host = arch_name(arch)
-    document = _Object(_parse(data), "")
+    document = _Object(value, "")
     default = _action(document, "defaultAction", "defaultErrnoRet", "defaultErrno")
     arches = _arches(document, host)
     held = frozenset(cap if cap[:4] == "CAP_" else f"CAP_{cap}" for cap in caps)
@@ -217,6 +221,8 @@ def read(data: bytes, caps: frozenset[str], arch: str, kernel: tuple[int, int]) 
 
 def _parse(data: bytes) -> object:
     """Return the value that `data` holds as JSON."""
+    import json
+
     if len(data) > MAX_SIZE:
         _refuse("the document", f"has {len(data)} bytes", f"at most {MAX_SIZE} are read")
     try:
@@ -251,7 +257,7 @@ def _not_a_number(text: str) -> Never:
 
 def _action(entry: _Object, key: str, number: str, name: str) -> int:
     """Return the action at `key`, with the error number beside it."""
-    action = entry.choice(key, _ACTIONS)
+    action = entry.choice(key, ACTIONS)
     takes = {ERRNO: MAX_ERRNO, TRACE: 0xFFFF}
     if action not in takes:
         for each in (number, name):
@@ -289,10 +295,12 @@ def _arches(document: _Object, host: str) -> tuple[str, ...]:
 
 def _arch(name: str, where: str) -> str:
     """Return our name for an architecture, or an empty string for one without tables."""
-    if name in _OWN:
-        return _OWN[name]
+    if name in ARCHITECTURES:
+        return ARCHITECTURES[name]
     if name not in [f"SCMP_ARCH_{other}" for other in _OTHERS.split()]:
-        _refuse(where, f"is {_show(name)}, which is not known", f"such as {', '.join(_OWN)}")
+        _refuse(
+            where, f"is {_show(name)}, which is not known", f"such as {', '.join(ARCHITECTURES)}"
+        )
     return ""
 
 

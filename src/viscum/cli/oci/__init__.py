@@ -1,0 +1,1 @@
+"""`viscum oci`: a module for each verb."""
