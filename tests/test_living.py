@@ -381,7 +381,9 @@ def test_twenty_processes_at_one_machine_leave_it_whole(root_place: Place) -> No
         done = list(pool.map(lambda n: root_place.result(*verbs[n % len(verbs)]), range(20)))
     for one in done:
         assert b"Traceback" not in one.stderr
-        assert one.stderr.count(b"viscum: ") == (one.returncode != 0), one
+        complaints = one.stderr.count(b"viscum: ")
+        forced = "rm" in one.args and b"no machine" in one.stderr  # told, and no failure
+        assert complaints == (one.returncode != 0 or forced), one
     left = root_place.machines()
     assert len(left) <= 1
     if left:

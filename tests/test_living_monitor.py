@@ -228,8 +228,7 @@ def test_clients_that_vanish_leave_the_machine_alone() -> None:
         attached.send(b"x" * 5000)
         attached.close()
     assert made.state == "running"
-    descriptors = len(os.listdir(f"/proc/{made.status.monitor}/fd"))
-    assert descriptors < 60
+    until(lambda: len(os.listdir(f"/proc/{made.status.monitor}/fd")) < 30, "few descriptors")
 
 
 def test_input_that_nobody_reads_waits_and_blocks_no_other_order() -> None:

@@ -89,7 +89,13 @@ class Attachment:
     def to(cls, record: Record) -> Attachment:
         """Connect to a running machine; raises MachineError."""
         channel = _connect(record)
-        channel.send(b"A")
+        try:
+            channel.send(b"A")
+        except OSError:
+            channel.close()
+            raise MachineError(
+                f"machine {record.name!r} has too many clients", hint="have some of them leave"
+            ) from None
         return cls(channel)
 
     @classmethod
