@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         PlanError,
         SpecError,
         TimeoutExpired,
+        TrustError,
         ViscumError,
         ViscumWarning,
     )
@@ -50,6 +51,7 @@ __all__ = [
     "Spec",
     "SpecError",
     "TimeoutExpired",
+    "TrustError",
     "Usage",
     "ViscumError",
     "ViscumWarning",
@@ -69,7 +71,7 @@ _HOMES = {
     "spec": "Device Limits Mount Rlimit Spec",
     "resources.usage": "Usage",
     "errors": "CommandNotExecutable CommandNotFound HostError LaunchError MachineError PlanError "
-    "SpecError TimeoutExpired ViscumError ViscumWarning",
+    "SpecError TimeoutExpired TrustError ViscumError ViscumWarning",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 

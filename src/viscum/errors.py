@@ -8,6 +8,7 @@ ViscumError                 exit 125
 │   ├── CommandNotFound     exit 127
 │   └── CommandNotExecutable  exit 126
 ├── MachineError            the machine is not in a state that allows it
+├── TrustError              a signature or the policy does not allow an image
 └── TimeoutExpired          a wait ended before what it waited for (also a TimeoutError)
 """
 
@@ -22,6 +23,7 @@ __all__ = [
     "PlanError",
     "SpecError",
     "TimeoutExpired",
+    "TrustError",
     "ViscumError",
     "ViscumWarning",
 ]
@@ -83,6 +85,13 @@ class CommandNotExecutable(LaunchError):
 
 class MachineError(ViscumError):
     """The machine is not in a state that allows the request."""
+
+
+class TrustError(ViscumError):
+    """A policy does not allow an image, or what should show that it does is malformed.
+
+    Nothing of the image may be unpacked or run.
+    """
 
 
 class TimeoutExpired(ViscumError, TimeoutError):
