@@ -106,12 +106,12 @@ class LayoutSources(DirectorySources):
         if data is None:
             raise TrustError(f"oci:{self.path} is no image layout", hint="it lacks index.json")
         try:
-            found = json.loads(data)["manifests"]
-            if not all(isinstance(entry["digest"], str) for entry in found):
-                raise ValueError
+            found = [
+                dict(entry, digest=str(entry["digest"])) for entry in json.loads(data)["manifests"]
+            ]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise TrustError(f"oci:{self.path}: index.json is malformed") from None
-        return list(found)
+        return found
 
     def top(self) -> bytes:
         """Return the manifest of the image's tag, or of the only image."""

@@ -15,17 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["RegistrySources"]
 
-MANIFESTS = ", ".join(
-    (
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-    )
+MANIFESTS = (
+    "application/vnd.oci.image.manifest.v1+json, "
+    "application/vnd.oci.image.index.v1+json, "
+    "application/vnd.docker.distribution.manifest.v2+json, "
+    "application/vnd.docker.distribution.manifest.list.v2+json"
 )
 MAX_BYTES = 16 * 1024 * 1024
 TIMEOUT = 30
-_EXTENSION = "application/json"
 
 
 class Answer:
