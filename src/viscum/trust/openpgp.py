@@ -92,7 +92,7 @@ def _complaint(message: bytes, keys: list[pysequoia.Cert], reason: str) -> str:
     from pysequoia.packet import PacketPile
 
     try:
-        packets = PacketPile.from_bytes(message)
+        packets = list(PacketPile.from_bytes(message))
         named = {packet.issuer_fingerprint for packet in packets if packet.issuer_fingerprint}
     except Exception:
         named = set()
