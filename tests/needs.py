@@ -134,6 +134,14 @@ def _program(*names: str) -> Callable[[], str]:
     return check
 
 
+def _skopeo_sigstore() -> str:
+    path = shutil.which("skopeo")
+    if not path:
+        return "no skopeo"
+    with open(path, "rb") as file:
+        return "skopeo was built without sigstore" if b"sigstore disabled" in file.read() else ""
+
+
 def _landlock() -> str:
     return "" if host.probe().landlock_scopes else "Landlock is older than ABI 6"
 
@@ -175,6 +183,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "podman": _program("podman"),
     "registry": _program("docker-registry"),
     "skopeo": _program("skopeo"),
+    "skopeo-sigstore": _skopeo_sigstore,
     "namespace-tools": _program("unshare", "setpriv", "mount", "prlimit"),
     "bash": _program("bash"),
     "zsh": _program("zsh"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import ipaddress
 from typing import Any, NamedTuple
 
@@ -43,16 +44,23 @@ class Made(NamedTuple):
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
+@functools.cache
+def _rsa(kind: str) -> Any:
+    return rsa.generate_private_key(65537, int(kind.removeprefix("RSA-")))
+
+
 def make_key(kind: str = "P-256") -> Any:
     if kind.startswith("RSA"):
-        return rsa.generate_private_key(65537, int(kind.removeprefix("RSA-")))
+        return _rsa(kind)  # the large ones take seconds
     curves = {"P-256": ec.SECP256R1, "P-384": ec.SECP384R1, "P-521": ec.SECP521R1}
     return ec.generate_private_key(curves[kind]())
 
 
 def name_of(common: str, **parts: str) -> x509.Name:
     given = {**SUBJECT, **parts, "CN": common}
-    return x509.Name([x509.NameAttribute(_OIDS[key], value) for key, value in given.items() if value])
+    return x509.Name(
+        [x509.NameAttribute(_OIDS[key], value) for key, value in given.items() if value]
+    )
 
 
 def usage(*wanted: str) -> x509.KeyUsage:
@@ -96,7 +104,12 @@ def make(
 
 
 def make_authority(
-    common: str, issuer: Made | None = None, *, kind: str = "P-256", depth: int | None = None, **options: Any
+    common: str,
+    issuer: Made | None = None,
+    *,
+    kind: str = "P-256",
+    depth: int | None = None,
+    **options: Any,
 ) -> Made:
     constraints = x509.BasicConstraints(ca=True, path_length=depth)
     extensions = [(constraints, True), (usage("key_cert_sign", "crl_sign"), True)]

@@ -8,8 +8,8 @@ import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
-
 import trust_parts
+
 import viscum.trust
 from viscum.trust.policy import parse_policy
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import certificates
 import trust_parts
+
 from viscum.cli.trust.remote import ask
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ class Notary:
         value = digest.removeprefix("sha256:")
         self.client("addhash", "-p", name, tag, str(size), "--sha256", value, *options)
 
-    def fetch(self, name: str, kept: dict[str, bytes] | None = None) -> Callable[[str], bytes | None]:
+    def fetch(
+        self, name: str, kept: dict[str, bytes] | None = None
+    ) -> Callable[[str], bytes | None]:
         """Return what fetches files, and keeps them in `kept`."""
 
         def get(path: str) -> bytes | None:
@@ -89,5 +92,3 @@ def notary(folder: pathlib.Path) -> Iterator[Notary]:
         trust_parts.running(["notary-server", "-config", str(folder / "server.json")], http),
     ):
         yield Notary(folder, http)
-
-

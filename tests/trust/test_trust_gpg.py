@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import pathlib
+import typing
 from typing import TYPE_CHECKING
 
 import pytest
-
 import trust_parts
+
 from needs import needs
 from viscum.errors import TrustError
 from viscum.trust import openpgp, simple
@@ -36,7 +37,7 @@ class Signed:
     """An image in a folder, with signatures put beside it."""
 
     reference = "registry.example.com/team/app:v1"
-    identity = {"type": "exactReference", "dockerReference": reference}
+    identity: typing.ClassVar = {"type": "exactReference", "dockerReference": reference}
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
@@ -130,7 +131,7 @@ def test_key_that_counts_no_more_is_refused(
         judge(signed.image, rule(keys, name, identity=signed.identity))  # until it is revoked
         keys.revoke(name)
     signed.put(message)
-    with pytest.raises(TrustError, match="expired on|is revoked"):
+    with pytest.raises(TrustError, match=r"expired on|is revoked"):
         judge(signed.image, rule(keys, name, identity=signed.identity))
     _check_with_gnupg(keys, message)
 
@@ -157,7 +158,7 @@ def test_expired_subkey_is_refused(signed: Signed, keys: Keys, judge: Callable) 
     keys.gpg(*at, "--quick-gen-key", f"{name}@example.com", "ed25519", "cert", "never")
     keys.gpg(*at, "--quick-add-key", keys.fingerprint(name), "ed25519", "sign", "2024-02-01")
     signed.put(keys.sign(name, signed.claim(), "--faked-system-time", "20240110T000000"))
-    with pytest.raises(TrustError, match="subkey .* expired"):
+    with pytest.raises(TrustError, match=r"subkey .* expired"):
         judge(signed.image, rule(keys, name, identity=signed.identity))
 
 
@@ -202,8 +203,12 @@ PAYLOADS = {
     "unknown in image": lambda claim: claim["critical"]["image"].update(more=1),
     "another type": lambda claim: claim["critical"].update(type=simple.COSIGN),
     "no optional": lambda claim: claim.pop("optional"),
-    "digest is a number": lambda claim: claim["critical"]["image"].update({"docker-manifest-digest": 1}),
-    "reference is none": lambda claim: claim["critical"]["identity"].update({"docker-reference": "//"}),
+    "digest is a number": lambda claim: claim["critical"]["image"].update(
+        {"docker-manifest-digest": 1}
+    ),
+    "reference is none": lambda claim: claim["critical"]["identity"].update(
+        {"docker-reference": "//"}
+    ),
 }
 
 

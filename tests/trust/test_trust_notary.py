@@ -8,10 +8,10 @@ import json
 import pathlib
 from typing import TYPE_CHECKING
 
-import pytest
-
 import certificates
 import notary_service
+import pytest
+
 from needs import needs
 from viscum.errors import TrustError
 from viscum.trust.notary.client import Client, Found

@@ -19,6 +19,7 @@ _AREAS = {
     ),
     "volumes": ("volume create", "volume ls", "volume inspect", "volume rm", "volume prune"),
     "host": ("doctor", "version"),
+    "trust": ("image sign", "image verify", "trust show", "trust set", "trust test"),
     "completing": ("completion", "__names"),
 }
 """The modules of `viscum.cli.tables`, and the names of the commands that each declares. What

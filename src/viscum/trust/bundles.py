@@ -12,7 +12,7 @@ import functools
 from ..errors import TrustError
 from .attachments import referring_layers
 from .keys import fingerprint, load_public, verifies
-from .material import need_library
+from .material import Reading, need_library
 from .strict import read_json
 
 TYPE_CHECKING = False
@@ -77,6 +77,11 @@ def authenticated_encoding(kind: str, payload: bytes) -> bytes:
 
 
 def _judge_keyed(keys: list[PublicKeyTypes], data: bytes, digest: str) -> str:
+    with Reading("the bundle"):
+        return _judge_key_bundle(keys, data, digest)
+
+
+def _judge_key_bundle(keys: list[PublicKeyTypes], data: bytes, digest: str) -> str:
     top = read_json(data, "bundle").fields(
         "mediaType verificationMaterial", "dsseEnvelope messageSignature"
     )

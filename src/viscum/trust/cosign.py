@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import TrustError
 from .keys import fingerprint, load_public, verifies
+from .material import Reading
 from .simple import COSIGN, read_claim
 from .strict import decode_base64
 
@@ -36,6 +37,10 @@ class Judge:
 
         The payload is read after the signature over it was found to be right.
         """
+        with Reading("the signature"):
+            return self._judge(signature, image, digest)
+
+    def _judge(self, signature: Sigstore, image: Image, digest: str) -> str:
         made = self._signature(signature)
         if self.keys:
             key = self._key(signature, made)

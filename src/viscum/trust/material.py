@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from ..errors import TrustError
+from ..errors import TrustError, ViscumError
 from ..frozen import Frozen
 
-__all__ = ["MAX_MATERIAL", "Material", "need_library", "read_file"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["MAX_MATERIAL", "Material", "Reading", "need_library", "read_file"]
 
 MAX_MATERIAL = 4 * 1024 * 1024
 
@@ -46,3 +50,28 @@ def need_library(name: str, extra: str) -> None:
             f"the Python library {name.partition('.')[0]!r} is not installed",
             hint=f"pip install 'viscum[{extra}]'",
         ) from None
+
+
+class Reading:
+    """A block that reads what strangers made: whatever a library raises there is a TrustError.
+
+    Libraries parse certificates and keys late and in parts, and say that one is malformed with
+    errors of many kinds.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, ViscumError | OSError):
+            return
+        reason = str(error).partition("\n")[0][:200] or type(error).__name__
+        raise TrustError(f"{self.what} is malformed: {reason[:1].lower()}{reason[1:]}") from None

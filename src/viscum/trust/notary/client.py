@@ -10,7 +10,7 @@ import datetime as dt
 
 from ...errors import TrustError
 from ...frozen import Frozen
-from ..material import need_library
+from ..material import Reading, need_library
 from .memory import Memory
 from .metadata import Root, Targets, open_signed, read_meta
 
@@ -64,13 +64,14 @@ class Client:
 
         What was seen is kept, also where the tag is not there, and never where a proof failed.
         """
-        root = self._root()
-        snapshot = self._snapshot(root)
-        found = None
-        for role in roles:
-            found = self._in_role(root, snapshot, role, tag)
-            if found is not None:
-                break
+        with Reading(f"metadata of {self.name}"):
+            root = self._root()
+            snapshot = self._snapshot(root)
+            found = None
+            for role in roles:
+                found = self._in_role(root, snapshot, role, tag)
+                if found is not None:
+                    break
         self.memory.save(root.data, self.versions)
         if found is None:
             raise TrustError(f"{self.name} has no signed tag {tag!r}")
@@ -173,10 +174,14 @@ class Client:
         return signed
 
     def _snapshot(self, root: Root) -> dict[str, Entry]:
-        stamp = self._open("timestamp.json", "timestamp", "timestamp", root.roles["timestamp"], None)
+        stamp = self._open(
+            "timestamp.json", "timestamp", "timestamp", root.roles["timestamp"], None
+        )
         entry = _entry(read_meta(stamp), "snapshot", "the timestamp")
         role = root.roles["snapshot"]
-        meta = read_meta(self._open(_address("snapshot", entry), "snapshot", "snapshot", role, entry))
+        meta = read_meta(
+            self._open(_address("snapshot", entry), "snapshot", "snapshot", role, entry)
+        )
         _entry(meta, "root", "the snapshot").check(root.data, "root.json")
         return meta
 

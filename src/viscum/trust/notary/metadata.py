@@ -175,9 +175,7 @@ class Targets:
 
     def __init__(self, signed: Signed) -> None:
         fields = signed.signed.fields("_type version expires targets", "delegations")
-        self.entries = {
-            name: _entry(value) for name, value in fields["targets"].members().items()
-        }
+        self.entries = {name: _entry(value) for name, value in fields["targets"].members().items()}
         self.delegations: list[Delegation] = []
         if "delegations" in fields and not fields["delegations"].absent:
             self._delegate(fields["delegations"])
@@ -192,4 +190,3 @@ class Targets:
                 paths = tuple(path.text() for path in members["paths"].items())
             role = _role(item, keys, "name paths")
             self.delegations.append(Delegation(members["name"].text(), role, paths))
-

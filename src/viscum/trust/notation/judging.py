@@ -12,7 +12,7 @@ import os
 
 from ...errors import TrustError
 from ..attachments import referring_layers
-from ..material import need_library, read_file
+from ..material import Reading, need_library, read_file
 from ..strict import read_json
 from .chain import check_chain, check_signature, check_validity
 from .envelope import read_envelope
@@ -82,7 +82,8 @@ class _Outcome:
         if self.actions[name] == "skip":
             return
         try:
-            check()
+            with Reading("the envelope"):
+                check()
         except TrustError as error:
             if self.actions[name] == "enforce":
                 raise TrustError(f"{name}: {error.message}", hint=error.hint) from None
@@ -91,7 +92,9 @@ class _Outcome:
 
 def judge_envelope(layer: Layer, statement: Statement, store: str, digest: str) -> str:
     """Return who signed; raises TrustError where a check fails that the policy enforces."""
-    envelope = read_envelope(layer.read(), layer.media_type)
+    with Reading("the envelope"):
+        envelope = read_envelope(layer.read(), layer.media_type)
+        signer = envelope.chain[0].subject.rfc4514_string()
     outcome = _Outcome(statement)
 
     def integrity() -> None:
@@ -104,7 +107,6 @@ def judge_envelope(layer: Layer, statement: Statement, store: str, digest: str) 
     outcome.run("authenticTimestamp", lambda: _check_time(envelope))
     outcome.run("expiry", lambda: _check_expiry(envelope))
     outcome.run("revocation", lambda: _check_revocation(envelope))
-    signer = envelope.chain[0].subject.rfc4514_string()
     said = f" (only logged: {'; '.join(outcome.logged)})" if outcome.logged else ""
     return f"{signer} under the trust policy {statement.name!r}{said}"
 
