@@ -26,6 +26,7 @@ __all__ = [
     "TrustError",
     "ViscumError",
     "ViscumWarning",
+    "escaped",
 ]
 
 
@@ -87,11 +88,22 @@ class MachineError(ViscumError):
     """The machine is not in a state that allows the request."""
 
 
+def escaped(text: str) -> str:
+    """Return `text` with what would move the cursor of a terminal written as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class TrustError(ViscumError):
     """A policy does not allow an image, or what should show that it does is malformed.
 
-    Nothing of the image may be unpacked or run.
+    Nothing of the image may be unpacked or run. What a message names was often chosen by
+    strangers, so whatever would move the cursor of a terminal is written as an escape.
     """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(escaped(message), hint=escaped(hint))
 
 
 class TimeoutExpired(ViscumError, TimeoutError):

@@ -6,7 +6,7 @@ import functools
 import os
 import warnings
 
-from ..errors import TrustError, ViscumError, ViscumWarning
+from ..errors import TrustError, ViscumError, ViscumWarning, escaped
 from ..frozen import Frozen
 from ..places import data_folder, make_folder
 from .attachments import cosign_signatures, digest_matches
@@ -166,7 +166,7 @@ def _meet(rule: Rule, image: Image, digest: str, sources: SignatureSources) -> F
         return Finding(rule.path, rule.kind, "everything is accepted, signed or not")
     if isinstance(rule, Reject):
         raise TrustError("every image is refused", hint="viscum trust set SCOPE …")
-    identity = _JUDGES[type(rule)](rule, image, digest, sources)
+    identity = escaped(_JUDGES[type(rule)](rule, image, digest, sources))
     return Finding(rule.path, rule.kind, f"signed by {identity}", identity)
 
 

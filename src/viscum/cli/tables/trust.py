@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..parser import HELP, Command, Option
+from .volumes import FORMAT
 
 __all__ = ["COMMANDS"]
 
@@ -48,7 +49,7 @@ COMMANDS = (
         "trust.show",
         "[OPTIONS] [IMAGE]",
         "print the policy, or the rules that are in force for an image",
-        (_POLICY, _FORMAT, HELP),
+        (_POLICY, FORMAT, HELP),
     ),
     Command(
         "trust set",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import sys
 
 from ...errors import SpecError
 from ...trust import load_policy
 from ...trust.references import parse_image
-from .sources import output_format
+from ..format import check_form, print_rows
+from ..listing import Column
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ...trust import Policy
     from ...trust.rules import Rule
@@ -20,55 +21,52 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 
+COLUMNS = (
+    Column("Transport", "TRANSPORT"),
+    Column("Scope", "SCOPE", yields=1, least=16),
+    Column("Type", "TYPE"),
+    Column("SignedIdentity", "SIGNED IDENTITY", yields=2),
+    Column("Keys", "KEYS", yields=3, front=True),
+)
+
+
 def main(parsed: Parsed) -> int:
     """Run the command."""
     if len(parsed.words) > 1:
         raise SpecError(f"one image at most, not {len(parsed.words)}")
-    form, policy = output_format(parsed), load_policy(parsed.text("policy") or "")
+    form = parsed.text("format")
+    check_form(form)
+    policy = load_policy(parsed.text("policy") or "")
     if parsed.words:
         choice = policy.choose(parse_image(parsed.words[0]))
-        rows = [(choice.transport, choice.scope, choice.rules)]
+        scopes = [(choice.transport, choice.scope, choice.rules)]
     else:
-        rows = list(_rows(policy))
-    if form == "json":
-        shown = [
-            {"transport": transport, "scope": scope, "rules": [_facts(rule) for rule in rules]}
-            for transport, scope, rules in rows
-        ]
-        print(json.dumps({"policy": policy.source, "scopes": shown}, indent=2))
-        return 0
-    print(f"policy: {policy.source}")
-    for transport, scope, rules in rows:
-        where = f"{transport}:{scope}" if transport else "default"
-        print("\n".join(f"{where:<40} {_text(rule)}" for rule in rules))
+        scopes = list(_scopes(policy))
+    if form is None:
+        print(f"viscum: the policy is {policy.source}", file=sys.stderr)
+    rows = [_row(policy, where, rule) for *where, rules in scopes for rule in rules]
+    print_rows(rows, COLUMNS, form)
     return 0
 
 
-def _rows(policy: Policy) -> Iterator[tuple[str, str, tuple[Rule, ...]]]:
+def _scopes(policy: Policy) -> Iterator[tuple[str, str, tuple[Rule, ...]]]:
     yield "", "", policy.default
     for transport, scopes in sorted(policy.transports.items()):
         for scope, rules in sorted(scopes.items()):
             yield transport, scope, rules
 
 
-def _facts(rule: Rule) -> dict[str, object]:
-    facts: dict[str, object] = {"type": rule.kind, "path": rule.path}
-    keys = getattr(rule, "keys", ())
-    if keys:
-        facts["keys"] = [str(key) for key in keys]
+def _row(policy: Policy, where: Sequence[str], rule: Rule) -> dict[str, object]:
     identity = getattr(rule, "identity", None)
-    if identity is not None:
-        parts = (identity.kind, identity.first, identity.second)
-        facts["signedIdentity"] = " ".join(part for part in parts if part)
-    for name in ("fulcio", "pki", "root"):
-        if getattr(rule, name, None) is not None:
-            facts[name] = True
-    return facts
-
-
-def _text(rule: Rule) -> str:
-    facts = _facts(rule)
-    keys = facts.get("keys")
-    by = f" by {', '.join(keys)}" if isinstance(keys, list) else ""
-    named = f", {facts['signedIdentity']}" if "signedIdentity" in facts else ""
-    return f"{rule.kind}{by}{named}"
+    parts = (identity.kind, identity.first, identity.second) if identity is not None else ()
+    named = [name for name in ("fulcio", "pki", "root") if getattr(rule, name, None) is not None]
+    keys = [str(key) for key in getattr(rule, "keys", ())]
+    return {
+        "Policy": policy.source,
+        "Transport": where[0] or "every",
+        "Scope": where[1] or "(default)",
+        "Rule": rule.path,
+        "Type": rule.kind,
+        "SignedIdentity": " ".join(part for part in parts if part),
+        "Keys": ", ".join(keys + named),
+    }
