@@ -75,7 +75,7 @@ class Identity(Frozen):
 
 def _digest_or_exact(name: Name, signed: Name) -> bool:
     if name.digest:
-        return name.repository == signed.repository
+        return not signed.bare and name.repository == signed.repository
     return bool(name.tag) and name == signed
 
 

@@ -74,6 +74,9 @@ def verify_message(message: bytes, keys: list[pysequoia.Cert]) -> Signed:
         done = pysequoia.verify(message, lambda _ids: keys)
     except Exception as error:
         raise TrustError(_complaint(message, keys, _reason(error))) from None
+    count = len(_signatures(message))
+    if count != 1:
+        raise TrustError(f"the message has {count} signatures, not one")
     known = {key.fingerprint: key for key in keys}
     reason = "no signature is valid"
     for signature in done.valid_sigs:
@@ -89,13 +92,16 @@ def verify_message(message: bytes, keys: list[pysequoia.Cert]) -> Signed:
 
 def _complaint(message: bytes, keys: list[pysequoia.Cert], reason: str) -> str:
     """Return why `message` was refused: Sequoia says little, the keys at hand say more."""
-    from pysequoia.packet import PacketPile
-
     try:
-        packets = list(PacketPile.from_bytes(message))
-        named = {packet.issuer_fingerprint for packet in packets if packet.issuer_fingerprint}
+        made = _signatures(message)
     except Exception:
-        named = set()
+        made = []
+    named = {packet.issuer_fingerprint for packet in made if packet.issuer_fingerprint}
+    now = dt.datetime.now(dt.UTC)
+    for packet in made:
+        ends = packet.signature_expiration_time
+        if ends is not None and ends <= now:
+            return f"the signature expired on {ends:%Y-%m-%d}"
     for key in keys:
         signing = {key.fingerprint, *(part.fingerprint for part in _parts(key))}
         if named & signing:
@@ -103,6 +109,14 @@ def _complaint(message: bytes, keys: list[pysequoia.Cert], reason: str) -> str:
     if named:
         return f"it is by the key {min(named)}, which is not among the trusted ones"
     return reason
+
+
+def _signatures(message: bytes) -> list[Packet]:
+    """Return the packets of a message that are signatures."""
+    from pysequoia.packet import PacketPile
+
+    pile = PacketPile.from_bytes(message)
+    return [packet for packet in pile if packet.signature_type is not None]
 
 
 class _Part:

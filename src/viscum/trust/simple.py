@@ -34,7 +34,11 @@ def read_claim(payload: bytes, kind: str) -> Claim:
     """Return what an authenticated payload claims; raises TrustError for what is malformed."""
     top = read_json(payload, "signed payload", limit=MAX_PAYLOAD).fields("critical optional")
     if not (kind == COSIGN and top["optional"].absent):
-        top["optional"].members()
+        optional = top["optional"].members()
+        if "creator" in optional:
+            optional["creator"].text()
+        if "timestamp" in optional:
+            optional["timestamp"].integer()
     critical = top["critical"].fields("type image identity")
     if critical["type"].text() != kind:
         raise critical["type"].wrong(f"must be {kind!r}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from ..errors import TrustError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,8 +71,10 @@ def openpgp_messages(image: Image, digest: str, sources: SignatureSources) -> It
     for found in stored_signatures(image, digest, sources):
         if found.startswith(_SIMPLE):
             yield found[len(_SIMPLE) :]
-        elif not found.startswith(b"\0"):
+        elif found[:1] >= b"\x80":  # OpenPGP without armour, which has never had a prefix
             yield found
+        elif not found.startswith(_SIGSTORE):
+            raise TrustError("a stored signature is of a form that is unknown")
     if image.transport == "docker":
         yield from sources.signature_extension(digest)[:MAX_SIGNATURES]
 
