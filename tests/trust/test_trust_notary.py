@@ -15,6 +15,7 @@ import pytest
 from needs import needs
 from viscum.errors import TrustError
 from viscum.trust.notary.client import Client, Found
+from viscum.trust.notary.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -218,8 +219,24 @@ def test_notary_method_of_another_kind_of_key_is_refused(notary: Notary, name: s
 def test_notary_memory_is_private(notary: Notary, name: str, tmp_path: pathlib.Path) -> None:
     look_up(notary, name)
     folder = tmp_path / "data" / "trust" / "notary"
-    assert [path.suffix for path in folder.iterdir()] == [".json"]
+    assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".lock"]
     assert folder.stat().st_mode & 0o77 == 0
+
+
+def test_notary_older_state_does_not_replace_a_newer_one() -> None:
+    """Two look-ups side by side: the one that saw less ends last."""
+    first, second = (Memory("https://n.example.com", "example.com/a") for _ in range(2))
+    first.save(b"root", 3, {"timestamp": 9, "targets": 4})
+    second.save(b"root", 3, {"timestamp": 7, "snapshot": 2})
+    assert Memory("https://n.example.com/", "example.com/a").versions == {
+        "root": 3, "timestamp": 9, "targets": 4, "snapshot": 2,
+    }  # fmt: skip
+    second.save(b"old root", 2, {"timestamp": 20})
+    kept = Memory("https://n.example.com", "example.com/a")
+    assert (kept.root, kept.versions["timestamp"]) == (b"root", 9)
+    kept.save(b"new root", 4, {"timestamp": 1})
+    kept = Memory("https://n.example.com", "example.com/a")
+    assert (kept.root, kept.versions["root"]) == (b"new root", 4)
 
 
 def test_notary_client_agrees(notary: Notary, name: str) -> None:

@@ -343,7 +343,9 @@ def test_notation_level_audit_refuses_what_was_changed(
 
 def test_notation_level_skip_looks_at_nothing(image: str, house: House, judge: Callable) -> None:
     house.policy("skip", trustStores=None, trustedIdentities=None)
-    assert "allows" in judge(image, house.rule).identity
+    decision = judge(image, house.rule)
+    assert decision.identity == ""
+    assert "skips verification" in decision.why
 
 
 def test_notation_image_without_signature_is_refused(

@@ -86,10 +86,8 @@ def _check_subject(data: bytes, source: str, digest: str) -> None:
         raise top.wrong(f"its subject is not {digest}")
 
 
-def referring_layers(
-    digest: str, artifact_type: str, sources: SignatureSources
-) -> Iterator[tuple[Layer, Value]]:
-    """Yield the layers of the manifests of a type that refer to `digest`, with the manifest."""
+def referring_layers(digest: str, artifact_type: str, sources: SignatureSources) -> Iterator[Layer]:
+    """Yield the layers of the manifests of a type that refer to `digest`."""
     for descriptor in sources.referrers(digest, artifact_type)[:MAX_SIGNATURES]:
         own = descriptor.get("digest")
         if not isinstance(own, str) or not DIGEST.fullmatch(own):
@@ -100,8 +98,7 @@ def referring_layers(
         if not digest_matches(own, data):
             raise TrustError(f"manifest {own} has another digest")
         _check_subject(data, f"manifest {own}", digest)
-        for layer in _layers(data, f"manifest {own}", sources):
-            yield layer, read_json(data, f"manifest {own}")
+        yield from _layers(data, f"manifest {own}", sources)
 
 
 def cosign_signatures(digest: str, sources: SignatureSources) -> Iterator[Sigstore]:
@@ -109,7 +106,7 @@ def cosign_signatures(digest: str, sources: SignatureSources) -> Iterator[Sigsto
     tag = signature_tag(digest)
     tagged = sources.manifest(tag)
     found = list(_layers(tagged, f"manifest {tag}", sources)) if tagged is not None else []
-    found += [layer for layer, _ in referring_layers(digest, COSIGN_ARTIFACT, sources)]
+    found += referring_layers(digest, COSIGN_ARTIFACT, sources)
     for layer in found:
         if layer.media_type == COSIGN_LAYER:
             yield Sigstore(layer.read(), layer.annotations)

@@ -36,7 +36,7 @@ MAX_SUBJECTS = 1024
 
 def bundles(digest: str, sources: SignatureSources) -> Iterator[bytes]:
     """Yield the bundles that refer to a manifest."""
-    for layer, _ in referring_layers(digest, BUNDLE_TYPE, sources):
+    for layer in referring_layers(digest, BUNDLE_TYPE, sources):
         if layer.media_type == BUNDLE_TYPE:
             yield layer.read()
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Decision", "Finding", "check"]
 
-_SHOWN = 3
+_SHOWN, _LENGTH = 3, 500  # of the reasons why signatures are no good
 
 
 class Finding(Frozen):
@@ -81,9 +81,9 @@ def _first_good(attempts: Iterator[Signer], nothing: str) -> str:
             try:
                 return attempt()
             except TrustError as error:
-                reasons.append(str(error))
+                reasons.append(str(error)[:_LENGTH])
     except TrustError as error:  # what lies beside the image cannot even be listed
-        reasons.append(str(error))
+        reasons.append(str(error)[:_LENGTH])
     if not reasons:
         raise TrustError(nothing, hint="viscum image sign")
     more = f" (and {len(reasons) - _SHOWN} more)" if len(reasons) > _SHOWN else ""
@@ -148,9 +148,12 @@ def _bundled(rule: Bundle, image: Image, digest: str, sources: SignatureSources)
 
 
 def _notation(rule: Notation, image: Image, digest: str, sources: SignatureSources) -> str:
-    from .notation.judging import judge_image
+    from .notation.judging import find_statement, judge_image
 
-    return judge_image(rule, image, digest, sources)
+    statement = find_statement(rule, image)
+    if statement.level == "skip":
+        return ""
+    return judge_image(statement, rule.store, digest, sources)
 
 
 _JUDGES: dict[type, Callable[..., str]] = {
@@ -167,7 +170,8 @@ def _meet(rule: Rule, image: Image, digest: str, sources: SignatureSources) -> F
     if isinstance(rule, Reject):
         raise TrustError("every image is refused", hint="viscum trust set SCOPE …")
     identity = escaped(_JUDGES[type(rule)](rule, image, digest, sources))
-    return Finding(rule.path, rule.kind, f"signed by {identity}", identity)
+    why = f"signed by {identity}" if identity else "the trust policy skips verification"
+    return Finding(rule.path, rule.kind, why, identity)
 
 
 def _warn_once(image: Image) -> None:

@@ -22,6 +22,7 @@ SIGNATURE = "dev.cosignproject.cosign/signature"
 CERTIFICATE = "dev.sigstore.cosign/certificate"
 CHAIN = "dev.sigstore.cosign/chain"
 BUNDLE = "dev.sigstore.cosign/bundle"
+MAX_CHAIN = 16
 
 
 class Judge:
@@ -88,6 +89,8 @@ class Judge:
         leaf = load_certificates(own, "its certificate")[0]
         chain = signature.annotations.get(CHAIN, "").encode()
         between = load_certificates(chain, "its chain") if chain.strip() else []
+        if len(between) > MAX_CHAIN:
+            raise TrustError(f"its chain has {len(between)} certificates")
         if self.rule.fulcio is not None:
             time = self._promise(signature, made, own)
             signer = check_fulcio(leaf, between, self.rule.fulcio, time)

@@ -40,6 +40,12 @@ def _need() -> None:
     need_library("pysequoia", EXTRA)
 
 
+def _let_through(error: BaseException) -> None:
+    """Raise what ends this process; a panic of the library is no Exception, and ends nothing."""
+    if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
+        raise error
+
+
 def _reason(error: BaseException) -> str:
     """Return the first line; what follows is a stack of the library."""
     text = str(error).partition("\n")[0].strip().rstrip(".")
@@ -53,7 +59,8 @@ def load_keys(data: bytes, source: str) -> list[pysequoia.Cert]:
 
     try:
         found = list(pysequoia.Cert.split_bytes(data))
-    except Exception as error:
+    except BaseException as error:
+        _let_through(error)
         raise TrustError(f"{source}: is no OpenPGP keyring: {_reason(error)}") from None
     if not found:
         raise TrustError(f"{source}: holds no OpenPGP key")
@@ -72,9 +79,10 @@ def verify_message(message: bytes, keys: list[pysequoia.Cert]) -> Signed:
 
     try:
         done = pysequoia.verify(message, lambda _ids: keys)
-    except Exception as error:
+    except BaseException as error:
+        _let_through(error)
         raise TrustError(_complaint(message, keys, _reason(error))) from None
-    count = len(_signatures(message))
+    count = len(_signatures(message))  # it was parsed before, so nothing is raised here
     if count != 1:
         raise TrustError(f"the message has {count} signatures, not one")
     known = {key.fingerprint: key for key in keys}
@@ -94,7 +102,8 @@ def _complaint(message: bytes, keys: list[pysequoia.Cert], reason: str) -> str:
     """Return why `message` was refused: Sequoia says little, the keys at hand say more."""
     try:
         made = _signatures(message)
-    except Exception:
+    except BaseException as error:
+        _let_through(error)
         made = []
     named = {packet.issuer_fingerprint for packet in made if packet.issuer_fingerprint}
     now = dt.datetime.now(dt.UTC)

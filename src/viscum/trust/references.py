@@ -22,6 +22,8 @@ _PREFIX = re.compile(rf"{_DOMAIN}(?:/{_PART})*", re.ASCII)
 DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})", re.ASCII)
 DEFAULT_REGISTRY = "docker.io"
 MAX_NAME = 255
+MAX_REFERENCE = MAX_NAME + 1 + 128 + 1 + 7 + 128
+"""Longer texts are not even compared: they would take the time of their square."""
 PATHS = ("dir", "oci", "oci-archive")
 """Transports whose scopes are paths of this host."""
 OTHERS = ("docker-archive", "docker-daemon", "containers-storage", "tarball")
@@ -89,9 +91,11 @@ def parse_name(text: str) -> Name:
 
     Raises TrustError for what is none. No tag is added.
     """
-    match = _REFERENCE.fullmatch(text)
+    match = _REFERENCE.fullmatch(text) if len(text) <= MAX_REFERENCE else None
     if not match or len(match["name"]) > MAX_NAME or re.fullmatch(r"[0-9a-f]{64}", match["name"]):
-        raise TrustError(f"{text!r} is no image reference", hint="[HOST[:PORT]/]NAME[:TAG|@DIGEST]")
+        raise TrustError(
+            f"{text[:MAX_NAME]!r} is no image reference", hint="[HOST[:PORT]/]NAME[:TAG|@DIGEST]"
+        )
     digest = match["digest"] or ""
     if digest and not DIGEST.fullmatch(digest):
         raise TrustError(f"digest {digest!r} is not of sha256 or sha512")
@@ -100,7 +104,7 @@ def parse_name(text: str) -> Name:
 
 def valid_prefix(text: str) -> bool:
     """Return whether `text` may stand as a registry, namespace or repository in a rule."""
-    return bool(_PREFIX.fullmatch(text))
+    return len(text) <= MAX_NAME and bool(_PREFIX.fullmatch(text))
 
 
 def _docker(text: str) -> Image:

@@ -16,6 +16,7 @@ Mapping = dict[str, "str | bool | Mapping"]
 _PLAIN_KEY = re.compile(r"([^\s:#'\"\[\]{},&*!|>%@`-][^#]*?|-[^\s#][^#]*?)\s*:(?:\s+(.*))?$")
 _QUOTED_KEY = re.compile(r"(\"[^\"\\]*\"|'[^']*')\s*:(?:\s+(.*))?$")
 MAX_BYTES = 1024 * 1024
+MAX_LINE = 4096
 
 
 def _without_comment(line: str) -> str:
@@ -93,6 +94,8 @@ def read_yaml(data: bytes, source: str) -> Mapping:
         raise TrustError(f"{source}: is not UTF-8") from None
     reader = _Reader(source)
     for number, line in enumerate(lines, 1):
+        if len(line) > MAX_LINE:
+            raise TrustError(f"{source}:{number}: has more than {MAX_LINE} characters")
         kept = _without_comment(line)
         if kept.strip() and not (kept == "---" and not reader.top):
             reader.line(number, kept)

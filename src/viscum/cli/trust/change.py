@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 
@@ -137,5 +138,7 @@ def _replace(path: str, data: bytes) -> None:
             os.fsync(file.fileno())
         os.rename(temporary, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
         reason = (error.strerror or "").lower()
         raise TrustError(f"policy {path!r}: {reason}", hint="--policy FILE") from None

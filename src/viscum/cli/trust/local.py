@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ...trust.references import Image
 
-__all__ = ["DirectorySources", "LayoutSources", "read_url", "write_url"]
+__all__ = ["DirectorySources", "LayoutSources", "read_url", "referrer_facts", "write_url"]
 
 MAX_BYTES = 16 * 1024 * 1024
 
@@ -142,9 +142,8 @@ class LayoutSources(DirectorySources):
         """Return the manifests of the index that refer to `digest`."""
         found = []
         for entry in self._index():
-            data = json.loads(self.blob(str(entry["digest"])))
-            kind = data.get("artifactType") or data.get("config", {}).get("mediaType")
-            if data.get("subject", {}).get("digest") == digest and kind == artifact_type:
+            subject, kind = referrer_facts(self.blob(str(entry["digest"])))
+            if (subject, kind) == (digest, artifact_type):
                 found.append(entry)
         return found
 
@@ -162,6 +161,16 @@ class LayoutSources(DirectorySources):
         kept = [each for each in top["manifests"] if not (tag and _tag(each) == tag)]
         top["manifests"] = [*kept, entry]
         _write(f"{self.path}/index.json", json.dumps(top).encode())
+
+
+def referrer_facts(manifest: bytes) -> tuple[str, str]:
+    """Return what a manifest refers to, and as what; both empty where it refers to nothing."""
+    try:
+        fields = json.loads(manifest)
+        kind = fields.get("artifactType") or fields["config"]["mediaType"]
+        return str(fields["subject"]["digest"]), str(kind)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return "", ""
 
 
 def _tag(entry: dict[str, object]) -> str:

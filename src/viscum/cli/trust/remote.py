@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from ...errors import TrustError
-from .local import read_url
+from .local import read_url, referrer_facts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -177,14 +177,12 @@ class RegistrySources:
 
     def _note_referrer(self, data: bytes, digest: str, media_type: str) -> None:
         """Keep a referrer in the tag that stands in for the API that this registry lacks."""
-        top = json.loads(data)
-        subject = top.get("subject", {}).get("digest", "")
+        subject, kind = referrer_facts(data)
         if not subject:
             return
         tag = subject.replace(":", "-")
         index = json.loads(self.manifest(tag) or b'{"manifests": []}')
         kept = [each for each in index["manifests"] if each["digest"] != digest]
-        kind = top.get("artifactType") or top["config"]["mediaType"]
         own = {"mediaType": media_type, "digest": digest, "size": len(data), "artifactType": kind}
         mime = "application/vnd.oci.image.index.v1+json"
         index = {"schemaVersion": 2, "mediaType": mime, "manifests": [*kept, own]}

@@ -72,7 +72,7 @@ class Client:
                 found = self._in_role(root, snapshot, role, tag)
                 if found is not None:
                     break
-        self.memory.save(root.data, self.versions)
+        self.memory.save(root.data, root.version, self.versions)
         if found is None:
             raise TrustError(f"{self.name} has no signed tag {tag!r}")
         return found
@@ -95,7 +95,6 @@ class Client:
         root = self._rotate(root)
         root.file.check_expiry(self.now)
         self._check_certificates(root)
-        self.versions["root"] = root.version
         return root
 
     def _first_root(self) -> Root:

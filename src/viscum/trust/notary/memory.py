@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import fcntl
 import hashlib
 import json
 import os
@@ -50,18 +52,28 @@ class Memory:
                 hint=f"somebody rolls it back; if that is meant, remove {self.path}",
             )
 
-    def save(self, root: bytes, versions: dict[str, int]) -> None:
-        """Keep what was seen; replaces the file at once, and is on disk when this returns."""
-        import base64
+    def save(self, root: bytes, root_version: int, versions: dict[str, int]) -> None:
+        """Keep what was seen; replaces the file at once, and is on disk when this returns.
 
-        kept = {
-            "about": self.about,
-            "root": base64.b64encode(root).decode(),
-            "versions": {**self.versions, **versions},
-        }
+        Where somebody else saw something newer meanwhile, that stays.
+        """
+        with open(f"{self.path}.lock", "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            known = {**self.versions, **versions, "root": root_version}
+            self._load()
+            seen = self.versions.get("root", 0)
+            if seen > root_version:
+                return
+            if seen == root_version:
+                known = {role: max(known.get(role, 0), self.versions.get(role, 0))
+                         for role in known.keys() | self.versions.keys()}  # fmt: skip
+            self._write(root, known)
+
+    def _write(self, root: bytes, versions: dict[str, int]) -> None:
+        text = base64.b64encode(root).decode()
         temporary = f"{self.path}.{os.getpid()}"
         with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(kept, file)
+            json.dump({"about": self.about, "root": text, "versions": versions}, file)
             file.flush()
             os.fsync(file.fileno())
         os.rename(temporary, self.path)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .envelope import Envelope
     from .trustpolicy import Document, Statement
 
-__all__ = ["ARTIFACT", "judge_envelope", "judge_image"]
+__all__ = ["ARTIFACT", "find_statement", "judge_envelope", "judge_image"]
 
 ARTIFACT = "application/vnd.cncf.notary.signature"
 _REVOCABLE = ("1.3.6.1.5.5.7.1.1", "2.5.29.31")  # where OCSP answers, where lists are
@@ -51,20 +51,25 @@ def _document(rule: Notation) -> Document:
     return parse_document(read_file(path, "trust policy"), path)
 
 
-def judge_image(rule: Notation, image: Image, digest: str, sources: SignatureSources) -> str:
-    """Return who signed `image`; raises TrustError where no signature shows it."""
+def find_statement(rule: Notation, image: Image) -> Statement:
+    """Return the trust policy that a rule has for an image; raises TrustError for none."""
     need_library("cryptography", "sign")
-    document = _document(rule)
-    statement = document.choose(image.name.repository if image.name is not None else str(image))
-    if statement.level == "skip":
-        return f"nobody, which the trust policy {statement.name!r} allows"
-    store = rule.store or os.path.join(notation_folder(), "truststore")
+    name = image.name.repository if image.name is not None else str(image)
+    return _document(rule).choose(name)
+
+
+def judge_image(statement: Statement, store: str, digest: str, sources: SignatureSources) -> str:
+    """Return who signed a manifest; raises TrustError where no signature shows it.
+
+    `store` is the folder of trust stores, "" for the one of `notation`.
+    """
+    store = store or os.path.join(notation_folder(), "truststore")
     reasons: list[str] = []
-    for layer, _ in referring_layers(digest, ARTIFACT, sources):
+    for layer in referring_layers(digest, ARTIFACT, sources):
         try:
             return judge_envelope(layer, statement, store, digest)
         except TrustError as error:
-            reasons.append(str(error))
+            reasons.append(str(error)[:500])
     if not reasons:
         raise TrustError("it has no signature of the Notary Project", hint="viscum image sign")
     raise TrustError("no signature is good: " + "; ".join(reasons[:3]))
