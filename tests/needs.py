@@ -160,6 +160,14 @@ def _program(*names: str) -> Callable[[], str]:
     return check
 
 
+def _skopeo_sigstore() -> str:
+    path = shutil.which("skopeo")
+    if not path:
+        return "no skopeo"
+    with open(path, "rb") as file:
+        return "skopeo was built without sigstore" if b"sigstore disabled" in file.read() else ""
+
+
 def _landlock() -> str:
     return "" if host.probe().landlock_scopes else "Landlock is older than ABI 6"
 
@@ -217,6 +225,11 @@ CHECKS: dict[str, Callable[[], str]] = {
     "go": _program("go"),
     "runc": _program("runc"),
     "crun": _program("crun"),
+    "gpg": _program("gpg", "gpgconf"),
+    "notary": _program("notary", "notary-server", "notary-signer"),
+    "registry": _program("docker-registry"),
+    "skopeo": _program("skopeo"),
+    "skopeo-sigstore": _skopeo_sigstore,
     "namespace-tools": _program("unshare", "setpriv", "mount", "prlimit"),
     "bash": _program("bash"),
     "zsh": _program("zsh"),

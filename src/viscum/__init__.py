@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         PlanError,
         SpecError,
         TimeoutExpired,
+        TrustError,
         ViscumError,
         ViscumWarning,
     )
@@ -72,6 +73,7 @@ __all__ = [
     "SpecError",
     "Status",
     "TimeoutExpired",
+    "TrustError",
     "Usage",
     "ViscumError",
     "ViscumWarning",
@@ -100,7 +102,7 @@ _HOMES = {
     "spec": "Device IoLimit Limits Mount Rlimit Spec",
     "resources.usage": "DeviceUsage Pressure Usage",
     "errors": "CommandNotExecutable CommandNotFound HostError ImageError LaunchError "
-    "MachineError PlanError SpecError TimeoutExpired ViscumError ViscumWarning",
+    "MachineError PlanError SpecError TimeoutExpired TrustError ViscumError ViscumWarning",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 

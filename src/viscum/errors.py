@@ -9,6 +9,7 @@ ViscumError                 exit 125
 │   └── CommandNotExecutable  exit 126
 ├── ImageError              an image, a registry or the store is not as it should be
 ├── MachineError            the machine is not in a state that allows it
+├── TrustError              a signature or the policy does not allow an image
 └── TimeoutExpired          a wait ended before what it waited for (also a TimeoutError)
 """
 
@@ -24,8 +25,10 @@ __all__ = [
     "PlanError",
     "SpecError",
     "TimeoutExpired",
+    "TrustError",
     "ViscumError",
     "ViscumWarning",
+    "escaped",
 ]
 
 
@@ -89,6 +92,24 @@ class ImageError(ViscumError):
 
 class MachineError(ViscumError):
     """The machine is not in a state that allows the request."""
+
+
+def escaped(text: str) -> str:
+    """Return `text` with what would move the cursor of a terminal written as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class TrustError(ViscumError):
+    """A policy does not allow an image, or what should show that it does is malformed.
+
+    Nothing of the image may be unpacked or run. What a message names was often chosen by
+    strangers, so whatever would move the cursor of a terminal is written as an escape.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(escaped(message), hint=escaped(hint))
 
 
 class TimeoutExpired(ViscumError, TimeoutError):

@@ -30,6 +30,7 @@ _AREAS = {
     ),
     "oci": ("oci install", "oci uninstall", "oci runtimeclass"),
     "host": ("doctor", "version"),
+    "trust": ("image sign", "image verify", "trust show", "trust set", "trust test"),
     "completing": ("completion", "__names"),
     "governor": ("governor", "governor why", "governor simulate"),
 }

@@ -1,0 +1,1 @@
+"""Commands about trust: which images the policy allows, and signatures."""
