@@ -342,14 +342,15 @@ class DetachedMachine:
 
     def _freeze(self, *, frozen: bool) -> None:
         from .host import probe
-        from .resources.freezing import freeze
-        from .resources.limits import group_folders
+        from .resources.groups import GroupSet
 
-        mark = self.record.path("paused")
-        freeze(group_folders(probe().cgroups, self.config.group), frozen=frozen)
+        groups, mark = GroupSet.of(self.config.group, probe().cgroups), self.record.path("paused")
         if frozen:
+            groups.freeze()
             registry.write(self.record.folder, "paused", b"")
-        elif os.path.exists(mark):
+            return
+        groups.thaw()
+        if os.path.exists(mark):
             os.unlink(mark)
 
     def rename(self, name: str) -> None:

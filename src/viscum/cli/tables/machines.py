@@ -138,7 +138,7 @@ COMMANDS = (
         "inspect",
         "machines.inspect",
         "[OPTIONS] NAME…",
-        "print all that is known of machines",
+        "print all that is known of machines, or of images",
         (FORMAT, HELP),
     ),
     Command(
