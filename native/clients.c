@@ -44,9 +44,24 @@ static int is_ours(int fd) {
     return peer.uid == geteuid() || peer.uid == 0;
 }
 
+static void leave(struct vs_monitor *mon, struct vs_client *client) {
+    vs_unwatch(mon, client->fd);
+    close(client->fd);
+    client->fd = -1;
+}
+
+/* The place of a client that is gone, whose last input the machine never took. */
+static unsigned free_place(struct vs_monitor *mon) {
+    unsigned i = 0;
+    while (i < VS_CLIENTS && !mon->clients[i].gone) i++;
+    if (i < VS_CLIENTS) leave(mon, &mon->clients[i]);
+    return i;
+}
+
 int vs_clients_add(struct vs_monitor *mon, int fd) {
     unsigned i = 0;
     while (i < VS_CLIENTS && mon->clients[i].fd >= 0) i++;
+    if (i == VS_CLIENTS) i = free_place(mon);
     if (i == VS_CLIENTS || vs_watch(mon, fd, EPOLLIN, VS_ON_CLIENT + i) < 0) return -EMFILE;
     mon->clients[i] = (struct vs_client){.fd = fd};
     return 0;
@@ -55,12 +70,6 @@ int vs_clients_add(struct vs_monitor *mon, int fd) {
 void vs_clients_accept(struct vs_monitor *mon) {
     int fd = accept4(mon->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0 && (!is_ours(fd) || vs_clients_add(mon, fd) < 0)) close(fd);
-}
-
-static void leave(struct vs_monitor *mon, struct vs_client *client) {
-    vs_unwatch(mon, client->fd);
-    close(client->fd);
-    client->fd = -1;
 }
 
 static ssize_t send_message(int fd, char type, const void *data, size_t size) {
@@ -86,7 +95,7 @@ void vs_clients_send(struct vs_monitor *mon, char type, const void *data, size_t
         if (ret == -EAGAIN || ret == -ENOBUFS)
             client->skipped += size;
         else if (ret < 0)
-            leave(mon, client);
+            client->follows = 0; /* it has left; what it typed before that still counts */
     }
 }
 
@@ -178,15 +187,25 @@ static void take(struct vs_monitor *mon, struct vs_client *client, char *data, s
     }
 }
 
-/* Input waits in the client's socket while the machine has not taken what came before. */
-void vs_clients_receive(struct vs_monitor *mon, int index) {
+/* Input waits in the client's socket while the machine has not taken what came before, even where
+ * the client has left: then there is nothing more to hear from it. */
+static void wait_for_machine(struct vs_monitor *mon, int index, unsigned events) {
+    struct vs_client *client = &mon->clients[index];
+    client->paused = 1;
+    client->gone = (events & EPOLLHUP) != 0;
+    if (client->gone)
+        vs_unwatch(mon, client->fd);
+    else
+        vs_watch(mon, client->fd, 0, VS_ON_CLIENT + (unsigned)index);
+}
+
+void vs_clients_receive(struct vs_monitor *mon, int index, unsigned events) {
     struct vs_client *client = &mon->clients[index];
     char data[VS_INPUT_SIZE + 1];
     if (client->fd < 0) return;
     ssize_t n = recv(client->fd, data, 1, MSG_PEEK | MSG_DONTWAIT);
     if (n == 1 && *data == 'i' && mon->pending_size) {
-        client->paused = 1;
-        vs_watch(mon, client->fd, 0, VS_ON_CLIENT + (unsigned)index);
+        wait_for_machine(mon, index, events);
         return;
     }
     if (n > 0) n = recv(client->fd, data, sizeof data, MSG_DONTWAIT);

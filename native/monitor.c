@@ -272,7 +272,7 @@ static void dispatch(struct vs_monitor *mon, unsigned source, unsigned events) {
     case VS_ON_RATE: vs_streams_refill(mon); break;
     case VS_ON_HEALTH_TIMER: vs_health_timer(mon); break;
     case VS_ON_HEALTH_EXIT: vs_health_exit(mon); break;
-    default: vs_clients_receive(mon, (int)(source - VS_ON_CLIENT));
+    default: vs_clients_receive(mon, (int)(source - VS_ON_CLIENT), events);
     }
 }
 

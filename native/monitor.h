@@ -71,6 +71,7 @@ struct vs_client {
     int fd;
     int follows;      /* wants output */
     int paused;       /* its input waits for the machine to take what came before */
+    int gone;         /* it has left, with input of it still waiting */
     uint64_t skipped; /* bytes of output that it was too slow for */
 };
 
@@ -129,7 +130,7 @@ VS_PRIVATE void vs_log_end(struct vs_log *log);
 VS_PRIVATE int vs_clients_listen(struct vs_monitor *mon);
 VS_PRIVATE int vs_clients_add(struct vs_monitor *mon, int fd);
 VS_PRIVATE void vs_clients_accept(struct vs_monitor *mon);
-VS_PRIVATE void vs_clients_receive(struct vs_monitor *mon, int index);
+VS_PRIVATE void vs_clients_receive(struct vs_monitor *mon, int index, unsigned events);
 VS_PRIVATE void vs_clients_send(struct vs_monitor *mon, char type, const void *data, size_t size);
 VS_PRIVATE void vs_clients_end(struct vs_monitor *mon, int32_t code);
 VS_PRIVATE void vs_input_ready(struct vs_monitor *mon);

@@ -228,7 +228,36 @@ def test_clients_that_vanish_leave_the_machine_alone() -> None:
         attached.send(b"x" * 5000)
         attached.close()
     assert made.state == "running"
-    until(lambda: len(os.listdir(f"/proc/{made.status.monitor}/fd")) < 30, "few descriptors")
+    assert len(os.listdir(f"/proc/{made.status.monitor}/fd")) < 100
+    with made.attach() as again:
+        assert again.receive().data.startswith(b"x")
+
+
+def test_clients_that_vanish_with_input_waiting_cost_nothing() -> None:
+    made = machine(*SLEEP, interactive=True)
+    for _ in range(70):
+        attached = made.attach()
+        for _ in range(20):
+            attached.send(b"x" * 4096)
+        attached.close()
+    before = cpu_ticks(made.status.monitor)
+    time.sleep(0.5)
+    assert cpu_ticks(made.status.monitor) - before <= 1
+
+
+def cpu_ticks(pid: int) -> int:
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_input_of_a_client_that_left_still_arrives() -> None:
+    made = machine("sh", "-c", "sleep 0.3; wc -c", interactive=True)
+    attached = made.attach()
+    attached.send(b"x" * 100_000)
+    attached.close_input()
+    attached.close()
+    assert made.wait() == 0
+    assert [entry.text for entry in made.logs()] == ["100000\n"]
 
 
 def test_input_that_nobody_reads_waits_and_blocks_no_other_order() -> None:

@@ -97,6 +97,7 @@ def test_words_are_quoted_so_that_systemd_reads_them_back(words: list[str]) -> N
 COMMANDS = {
     "plain": [],
     "limits": ["-m", "64m", "--memory-swap", "-1", "--cpus", "1.5", "--pids-limit", "7"],
+    "bounds": ["--cpus", "0.5..1.25", "-m", "32m..64m", "--class", "batch"],
     "shares": ["-c", "512", "--cpuset-cpus", "0", "--ulimit", "nofile=10:unlimited"],
     "memory": [
         *("-m", "64m", "--memory-reservation", "32m", "--memory-swappiness", "7"),
@@ -156,6 +157,8 @@ def test_options_that_units_need_are_all_known() -> None:
         "--pid",
         "--health-timeout",
         "--health-start-period",
+        "--image",  # told with its entrypoint, see the test below
+        *("--pull", "--platform", "--tls-verify", "--creds", "--authfile", "--cert-dir"),
         "--oom-policy",  # only in the foreground
         "--blkio-weight",  # other names for what --io-max and --io-weight say
         "--blkio-weight-device",
@@ -166,6 +169,13 @@ def test_options_that_units_need_are_all_known() -> None:
     }
     for flag, option in flags.items():
         assert flag in aside or any(name in told.split() for name in option.flags), flag
+
+
+def test_machine_of_an_image_is_told_with_its_entrypoint() -> None:
+    made = config(["--", "sh", "-c", "echo $x"])
+    made = made.replace(spec=made.spec.replace(image="docker.io/library/debian:12"))
+    expected = ["--image", "docker.io/library/debian:12", "--entrypoint", "sh"]
+    assert create_words(made)[-7:] == [*expected, "--", "-c", "echo $x"]
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,14 @@ def _io(bound: IoLimit) -> Iterator[str]:
 
 def _limits(spec: Spec) -> Iterator[str]:
     limits = spec.limits
+    bounds = {"cpus": spec.cpu_bounds, "memory": spec.memory_bounds}
+    if spec.machine_class:
+        yield from ("--class", spec.machine_class)
     for name in LIMITS:
-        value = getattr(limits, name)
-        if value is not None:
+        value, ends = getattr(limits, name), bounds.get(name)
+        if ends is not None:
+            yield from (_flag(name), f"{ends[0]:.15g}..{ends[1]:.15g}")
+        elif value is not None:
             yield from (_flag(name), f"{value:g}" if isinstance(value, float) else str(value))
     yield from (_flag(name) for name in LIMIT_SWITCHES if getattr(limits, name))
     for bound in limits.io:
@@ -155,5 +160,10 @@ def _living(config: Config) -> Iterator[str]:
 
 def create_words(config: Config) -> list[str]:
     """Return options and command; the name is left to the caller."""
-    words = [*_living(config), *_spec(config.spec, config.target)]
-    return [*words, "--", *config.spec.command]
+    spec = config.spec
+    words = [*_living(config), *_spec(spec, config.target)]
+    if not spec.image:
+        return [*words, "--", *spec.command]
+    # The image is asked again at each start; entrypoint and command are told whole.
+    words += ["--image", spec.image, "--entrypoint", spec.command[0]]
+    return [*words, "--", *spec.command[1:]]
