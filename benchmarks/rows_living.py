@@ -57,6 +57,14 @@ def _run(argv: Sequence[str]) -> int:
     return elapsed
 
 
+def _start(argv: Sequence[str]) -> None:
+    """Start a container that keeps the streams that it is given: none that we would wait for."""
+    null = subprocess.DEVNULL
+    done = subprocess.run(argv, stdin=null, stdout=null, stderr=null, check=False)
+    if done.returncode:
+        raise Failed(f"{' '.join(argv)[:200]}: exit code {done.returncode}")
+
+
 def _each(make: Callable[[], Sequence[str]]) -> Callable[[int], list[int]]:
     return lambda count: [_run(make()) for _ in range(count)]
 
@@ -167,7 +175,7 @@ def _entered(lab: Lab) -> Mapping[str, tuple[Callable[[int], list[int]], int]]:
     if shutil.which("crun"):
         name, bundle = f"viscum-{uuid.uuid4().hex[:8]}", _bundle(lab, ["/bin/pause"])
         before = [*peers.detached(), "crun", "--root", lab.folder("crun-state")]
-        _run([*before, "run", "-d", "--bundle", bundle, name])
+        _start([*before, "run", "-d", "--bundle", bundle, name])
         lab.callback(_run, [*before, "delete", "-f", name])
         sides["crun"] = (_each(lambda: [*before, "exec", name, "/bin/true"]), 2)
     return sides
