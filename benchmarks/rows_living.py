@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import time
@@ -29,6 +30,7 @@ __all__ = ["crowd_rows", "detach_rows", "exec_rows", "log_rows"]
 SLEEP_C = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n"
 CROWD = 1000
 QUIET_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 LINES, LINE_BLOCK, BLOCK = 400_000, 1, 4096
 PODMAN_LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096")
 
@@ -280,7 +282,7 @@ def log_rows(lab: Lab, effort: Effort) -> Iterator[Figure]:
 def _elapsed(text: str) -> int:
     if text.count("\n") < LINES:
         raise Failed(f"{text.count(chr(10))} of {LINES} lines were logged")
-    return int(text.rpartition("elapsed ")[2].split()[0].rstrip('\\n",'))
+    return int(re.findall("elapsed ([0-9]+)", text)[-1])
 
 
 def _log(lab: Lab, argv: Sequence[str]) -> int:
@@ -295,6 +297,14 @@ def _log(lab: Lab, argv: Sequence[str]) -> int:
     return _elapsed(text)
 
 
+def _await(path: str) -> None:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not os.path.exists(path):
+        if time.monotonic() > end:
+            raise Failed(f"{path} does not come")
+        time.sleep(0.01)
+
+
 def _conmon(lab: Lab, argv: Sequence[str]) -> int:
     name, base = f"viscum-{uuid.uuid4().hex[:8]}", lab.folder("conmon")
     bundle, log, ended = _bundle(lab, argv), f"{base}/{name}.log", f"{base}/exits"
@@ -304,10 +314,10 @@ def _conmon(lab: Lab, argv: Sequence[str]) -> int:
     words = ["conmon", "-r", shutil.which("crun") or "", "--runtime-arg", f"--root={state}"]
     words += ["-b", bundle, "-c", name, "-u", name, "-n", name, "-p", f"{base}/{name}.pid"]
     words += ["-l", f"k8s-file:{log}", "--exit-dir", ended, "--full-attach"]
-    _run([*inside, *words])
+    _start([*inside, *words])
+    _await(f"{base}/{name}.pid")  # conmon goes into the background before there is a container
     _run([*inside, "crun", "--root", state, "start", name])
-    while not os.path.exists(f"{ended}/{name}"):
-        time.sleep(0.01)
+    _await(f"{ended}/{name}")
     _run([*inside, "crun", "--root", state, "delete", "-f", name])
     text = pathlib.Path(log).read_text(encoding="utf-8")
     os.unlink(log)
