@@ -19,27 +19,27 @@ class Frozen:
     """Base of immutable records; fields are the annotations, defaults the class attributes."""
 
     __fields__: tuple[str, ...] = ()
+    __defaults__: dict[str, object] = {}  # noqa: RUF012 - of each class its own
 
     def __init_subclass__(cls) -> None:
         own = tuple(name for name in cls.__annotations__ if name[:2] != "__")
         cls.__fields__ = cls.__fields__ + own
+        given = {name: cls.__dict__[name] for name in own if name in cls.__dict__}
+        cls.__defaults__ = {**cls.__defaults__, **given}
 
     def __init__(self, *values: object, **named: object) -> None:
-        fields = self.__fields__
+        fields, state = self.__fields__, self.__dict__
         if len(values) > len(fields):
             raise TypeError(f"{type(self).__name__} takes {len(fields)} values, got {len(values)}")
-        state = self.__dict__
+        state.update(self.__defaults__)
         state.update(zip(fields, values, strict=False))
-        for name, value in named.items():
-            if name not in fields or name in state:
+        for name in named:
+            if name not in fields or name in fields[: len(values)]:
                 raise TypeError(f"{type(self).__name__} got an unexpected value for {name!r}")
-            state[name] = value
-        for name in fields:
-            if name not in state:
-                try:
-                    state[name] = getattr(type(self), name)
-                except AttributeError:
-                    raise TypeError(f"{type(self).__name__} lacks a value for {name!r}") from None
+        state.update(named)
+        if len(state) != len(fields):
+            lacking = next(name for name in fields if name not in state)
+            raise TypeError(f"{type(self).__name__} lacks a value for {lacking!r}")
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is frozen")

@@ -39,16 +39,28 @@ __all__ = [
 ]
 
 SHORT = 12
+BLOCK = 1 << 16
 MOMENT_SECONDS = 60
 RUNNING = ("running", "paused", "restarting")
 """States in which something of the machine lives."""
 
 
+def _read(path: str) -> bytes:
+    """Return a small file at once: `open` takes three times as long. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(fd, BLOCK)
+        while len(data) % BLOCK == 0 and (more := os.read(fd, BLOCK)):
+            data += more
+    finally:
+        os.close(fd)
+    return data
+
+
 def _stat(pid: int) -> list[bytes]:
     """Return the fields of proc_pid_stat(5) from the third on, none where there is no process."""
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            return file.read(1024).rpartition(b")")[2].split()
+        return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     except OSError:
         return []
 
@@ -103,8 +115,7 @@ class Record:
 
     def _read(self, path: str) -> bytes:
         try:
-            with open(path, "rb", buffering=0) as file:
-                return file.readall()
+            return _read(path)
         except FileNotFoundError:
             raise _gone(self.id) from None
 
@@ -112,8 +123,7 @@ class Record:
         """Return the status as it is now: what the monitor wrote, checked against the host."""
         path = self.path("status.json")
         try:
-            with open(path, "rb", buffering=0) as file:
-                written = Status.decode(file.readall(), path)
+            written = Status.decode(_read(path), path)
         except FileNotFoundError:
             return Status()
         return self._checked(written)
