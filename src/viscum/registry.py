@@ -15,7 +15,7 @@ import time
 from .errors import MachineError, ViscumError
 from .host import DEAD, owner_prefix
 from .places import data_folder, make_folder
-from .record import Config, Status, boot_id, pid_namespace
+from .record import Brief, Config, Status, boot_id, pid_namespace
 from .resources.limits import PREFIX
 from .spec import check_name
 
@@ -84,6 +84,7 @@ class Record:
         self.id = machine_id
         self.folder = f"{_top()}/machines/{machine_id}"
         self._config: Config | None = None
+        self._brief: Brief | None = None
 
     def path(self, name: str) -> str:
         """Return the path of a file of the machine's folder."""
@@ -98,10 +99,18 @@ class Record:
         return self._config
 
     @property
+    def brief(self) -> Brief:
+        """What a listing tells of it; raises MachineError where it cannot be read."""
+        if self._brief is None:
+            path = self.path("config.json")
+            self._brief = Brief.decode(self._read(path), path)
+        return self._brief
+
+    @property
     def name(self) -> str:
         """The machine's name, its short id where the config cannot be read."""
         try:
-            return self.config.name
+            return self.brief.name
         except MachineError:
             return self.id[:SHORT]
 
@@ -268,7 +277,7 @@ def machines() -> list[Record]:
 
 def _age(record: Record) -> int:
     try:
-        return record.config.created
+        return record.brief.created
     except MachineError:
         return 0
 
@@ -276,7 +285,7 @@ def _age(record: Record) -> int:
 def _is_there(record: Record) -> bool:
     """Whether a machine is one to show; an abandoned foreground one is cleared away."""
     try:
-        owner = record.config.owner
+        owner = record.brief.owner
     except MachineError:
         return record.exists()
     if owner and _owner_is_gone(owner):

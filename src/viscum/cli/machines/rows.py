@@ -48,7 +48,7 @@ def status_text(status: Status, now: float) -> str:
 def row(record: Record, now: float) -> dict[str, Any]:
     """Return a line of `ps`."""
     try:
-        config, status = record.config, record.status()
+        brief, status = record.brief, record.status()
     except MachineError as error:
         damaged = dict.fromkeys(("Image", "Command", "CreatedAt", "RunningFor", "Networks"), "")
         return {
@@ -62,19 +62,18 @@ def row(record: Record, now: float) -> dict[str, Any]:
             "Pid": 0,
             "Created": 0,
         }
-    words = config.spec.command
     return {
         "ID": record.id,
-        "Image": root_of(config),
-        "Command": " ".join(words),
-        "CreatedAt": timestamp(config.created),
-        "Created": config.created // BILLION,
-        "RunningFor": ago(config.created / BILLION, now),
+        "Image": brief.root,
+        "Command": brief.command,
+        "CreatedAt": timestamp(brief.created),
+        "Created": brief.created // BILLION,
+        "RunningFor": ago(brief.created / BILLION, now),
         "Status": status_text(status, now),
         "State": status.state,
-        "Names": config.name,
-        "Labels": dict(config.labels),
-        "Networks": config.spec.network,
+        "Names": brief.name,
+        "Labels": brief.labels,
+        "Networks": brief.network,
         "ExitCode": status.code,
         "Pid": status.pid,
     }
