@@ -12,7 +12,6 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -34,7 +33,7 @@ int vs_clients_listen(struct vs_monitor *mon) {
     int ret = bind(mon->listener, (struct sockaddr *)&address, sizeof address);
     umask(old);
     if (ret < 0 || listen(mon->listener, BACKLOG) < 0) return -errno;
-    return vs_watch(mon, mon->listener, EPOLLIN, VS_ON_LISTEN);
+    return vs_watch(mon, mon->listener, POLLIN, VS_ON_LISTEN);
 }
 
 static int is_ours(int fd) {
@@ -62,7 +61,7 @@ int vs_clients_add(struct vs_monitor *mon, int fd) {
     unsigned i = 0;
     while (i < VS_CLIENTS && mon->clients[i].fd >= 0) i++;
     if (i == VS_CLIENTS) i = free_place(mon);
-    if (i == VS_CLIENTS || vs_watch(mon, fd, EPOLLIN, VS_ON_CLIENT + i) < 0) return -EMFILE;
+    if (i == VS_CLIENTS || vs_watch(mon, fd, POLLIN, VS_ON_CLIENT + i) < 0) return -EMFILE;
     mon->clients[i] = (struct vs_client){.fd = fd};
     return 0;
 }
@@ -142,15 +141,15 @@ void vs_input_ready(struct vs_monitor *mon) {
         mon->pending_size -= (size_t)n;
         memmove(mon->pending, mon->pending + n, mon->pending_size);
     }
-    unsigned idle = fd == mon->terminal ? EPOLLIN : 0;
+    unsigned idle = fd == mon->terminal ? POLLIN : 0;
     unsigned source = fd == mon->terminal ? VS_ON_TERMINAL : VS_ON_INPUT;
-    if (fd >= 0) vs_watch(mon, fd, mon->pending_size ? idle | EPOLLOUT : idle, source);
+    if (fd >= 0) vs_watch(mon, fd, mon->pending_size ? idle | POLLOUT : idle, source);
     if (mon->pending_size) return;
     if (mon->close_input) end_input(mon);
     for (int i = 0; i < VS_CLIENTS; i++) {
         if (mon->clients[i].fd < 0 || !mon->clients[i].paused) continue;
         mon->clients[i].paused = 0;
-        vs_watch(mon, mon->clients[i].fd, EPOLLIN, VS_ON_CLIENT + (unsigned)i);
+        vs_watch(mon, mon->clients[i].fd, POLLIN, VS_ON_CLIENT + (unsigned)i);
     }
 }
 
@@ -192,7 +191,7 @@ static void take(struct vs_monitor *mon, struct vs_client *client, char *data, s
 static void wait_for_machine(struct vs_monitor *mon, int index, unsigned events) {
     struct vs_client *client = &mon->clients[index];
     client->paused = 1;
-    client->gone = (events & EPOLLHUP) != 0;
+    client->gone = (events & POLLHUP) != 0;
     if (client->gone)
         vs_unwatch(mon, client->fd);
     else

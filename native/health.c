@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
+#include <poll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -24,7 +24,7 @@ int vs_health_open(struct vs_monitor *mon) {
     if (!h->bytes || vs_plan_decode(&h->plan, h->bytes, size, &report) < 0) return -EINVAL;
     h->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     h->has_plan = 1;
-    return h->timer < 0 ? -errno : vs_watch(mon, h->timer, EPOLLIN, VS_ON_HEALTH_TIMER);
+    return h->timer < 0 ? -errno : vs_watch(mon, h->timer, POLLIN, VS_ON_HEALTH_TIMER);
 }
 
 static void set_status(struct vs_monitor *mon, const char *status) {
@@ -149,7 +149,7 @@ void vs_health_timer(struct vs_monitor *mon) {
         return;
     }
     h->active = 1;
-    vs_watch(mon, h->m.pidfd, EPOLLIN, VS_ON_HEALTH_EXIT);
+    vs_watch(mon, h->m.pidfd, POLLIN, VS_ON_HEALTH_EXIT);
     vs_arm(h->timer, mon->set.health_timeout_ms * MS);
 }
 

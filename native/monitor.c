@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -26,13 +26,26 @@
 #define SETTLED     10000000000ll /* ns of life after which the next restart is a first one */
 #define RELEASES    20            /* tries to launch while the last life's groups go away */
 
+/* poll(2), not epoll(7): what is watched by epoll wakes it at each write, also while nobody waits,
+ * and that costs a machine that writes line by line a sixth of its time. */
 int vs_watch(struct vs_monitor *mon, int fd, unsigned events, unsigned source) {
-    struct epoll_event event = {.events = events, .data.u32 = source};
-    if (epoll_ctl(mon->epoll, EPOLL_CTL_MOD, fd, &event) == 0) return 0;
-    return epoll_ctl(mon->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+    int i = 0;
+    while (i < mon->watching && mon->watched[i].fd != fd) i++;
+    if (i == VS_WATCHED) return -ENOSPC;
+    if (i == mon->watching) mon->watching++;
+    mon->watched[i] = (struct pollfd){fd, (short)events, 0};
+    mon->sources[i] = source;
+    return 0;
 }
 
-void vs_unwatch(struct vs_monitor *mon, int fd) { epoll_ctl(mon->epoll, EPOLL_CTL_DEL, fd, NULL); }
+void vs_unwatch(struct vs_monitor *mon, int fd) {
+    for (int i = 0; i < mon->watching; i++) {
+        if (mon->watched[i].fd != fd) continue;
+        mon->watched[i] = mon->watched[--mon->watching];
+        mon->sources[i] = mon->sources[mon->watching];
+        return;
+    }
+}
 
 /* Once after `ns`, never for 0. Timers count monotonic time: a clock that jumps changes nothing. */
 void vs_arm(int timer, int64_t ns) {
@@ -121,7 +134,7 @@ static int launch(struct vs_monitor *mon, struct vs_report *report) {
     mon->finished = 0;
     vs_streams_started(mon);
     vs_health_start(mon);
-    vs_watch(mon, mon->m.pidfd, EPOLLIN, VS_ON_EXIT);
+    vs_watch(mon, mon->m.pidfd, POLLIN, VS_ON_EXIT);
     vs_status_write(mon, "running");
     vs_event(mon, "start", "");
     mon->killing = mon->set.timeout_ms > 0;
@@ -262,8 +275,8 @@ static void dispatch(struct vs_monitor *mon, unsigned source, unsigned events) {
     case VS_ON_OUTPUT:
     case VS_ON_ERRORS: vs_streams_read(mon, (int)source); break;
     case VS_ON_TERMINAL:
-        if (events & EPOLLOUT) vs_input_ready(mon);
-        if (events & ~(unsigned)EPOLLOUT) vs_streams_read(mon, (int)source);
+        if (events & POLLOUT) vs_input_ready(mon);
+        if (events & ~(unsigned)POLLOUT) vs_streams_read(mon, (int)source);
         break;
     case VS_ON_INPUT: vs_input_ready(mon); break;
     case VS_ON_LISTEN: vs_clients_accept(mon); break;
@@ -276,10 +289,17 @@ static void dispatch(struct vs_monitor *mon, unsigned source, unsigned events) {
     }
 }
 
+/* What handles one event may change what is watched: of the others, those count that are still
+ * there and were not closed meanwhile, which reading without waiting tells. */
 static void serve(struct vs_monitor *mon) {
     for (;;) {
-        struct epoll_event event;
-        if (epoll_wait(mon->epoll, &event, 1, -1) == 1) dispatch(mon, event.data.u32, event.events);
+        if (poll(mon->watched, (nfds_t)mon->watching, -1) <= 0) continue;
+        for (int i = mon->watching - 1; i >= 0; i--) {
+            if (i >= mon->watching || !mon->watched[i].revents) continue;
+            unsigned events = (unsigned)mon->watched[i].revents;
+            mon->watched[i].revents = 0;
+            dispatch(mon, mon->sources[i], events);
+        }
     }
 }
 
@@ -290,18 +310,17 @@ static int open_all(struct vs_monitor *mon) {
     sigprocmask(SIG_SETMASK, &all, NULL);
     sigemptyset(&ends);
     for (size_t i = 0; i < sizeof ending / sizeof ending[0]; i++) sigaddset(&ends, ending[i]);
-    mon->epoll = epoll_create1(EPOLL_CLOEXEC);
     mon->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     mon->rate_timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     mon->signals = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
     mon->self = vs_above_standard((int)SYS(SYS_pidfd_open, getpid(), 0));
     mon->output[0] = mon->output[1] = mon->input = mon->terminal = -1;
-    if (mon->epoll < 0 || mon->timer < 0 || mon->rate_timer < 0 || mon->signals < 0) return -errno;
+    if (mon->timer < 0 || mon->rate_timer < 0 || mon->signals < 0) return -errno;
     int ret = vs_settings_read(&mon->set, mon->folder);
     mon->rate_left = mon->set.log_rate / 10 + 1;
-    if (ret == 0) ret = vs_watch(mon, mon->timer, EPOLLIN, VS_ON_TIMER);
-    if (ret == 0) ret = vs_watch(mon, mon->rate_timer, EPOLLIN, VS_ON_RATE);
-    if (ret == 0) ret = vs_watch(mon, mon->signals, EPOLLIN, VS_ON_SIGNAL);
+    if (ret == 0) ret = vs_watch(mon, mon->timer, POLLIN, VS_ON_TIMER);
+    if (ret == 0) ret = vs_watch(mon, mon->rate_timer, POLLIN, VS_ON_RATE);
+    if (ret == 0) ret = vs_watch(mon, mon->signals, POLLIN, VS_ON_SIGNAL);
     if (ret == 0) ret = vs_log_open(&mon->log, mon->folder, &mon->set);
     if (ret == 0) ret = vs_health_open(mon);
     if (ret == 0) ret = vs_clients_listen(mon);
@@ -356,7 +375,7 @@ static int adopt(struct vs_monitor *mon) {
     vs_health_start(mon);
     vs_status_write(mon, "running");
     vs_event(mon, "adopt", "");
-    return vs_watch(mon, mon->m.pidfd, EPOLLIN, VS_ON_EXIT);
+    return vs_watch(mon, mon->m.pidfd, POLLIN, VS_ON_EXIT);
 }
 
 /* Leave the process that started us, its session, folder, streams and descriptors. */

@@ -11,11 +11,13 @@
 
 #include "capture.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/types.h>
 
 #define VS_TEXT       256
 #define VS_CLIENTS    64
+#define VS_WATCHED    (VS_CLIENTS + 16)
 #define VS_READ_SIZE  65536
 #define VS_INPUT_SIZE 4096
 #define VS_LINE_SIZE  16384
@@ -39,7 +41,7 @@ struct vs_settings {
     int health_interval_ms, health_timeout_ms, health_start_ms, health_retries;
 };
 
-enum vs_source { /* what an event of epoll is about */
+enum vs_source { /* what an event is about */
                  VS_ON_EXIT,
                  VS_ON_OUTPUT,
                  VS_ON_ERRORS,
@@ -92,7 +94,10 @@ struct vs_monitor {
     struct vs_log log;
     struct vs_health health;
     struct vs_client clients[VS_CLIENTS];
-    int folder, epoll, timer, rate_timer, signals, listener, self;
+    struct pollfd watched[VS_WATCHED]; /* what is waited for, and what each is about */
+    unsigned sources[VS_WATCHED];
+    int watching;
+    int folder, timer, rate_timer, signals, listener, self;
     int output[2], input, terminal; /* our ends; -1 */
     char pending[VS_INPUT_SIZE];    /* input that the machine has not taken yet */
     size_t pending_size;

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/epoll.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -21,7 +21,7 @@ static int open_pipe(struct vs_monitor *mon, int index) {
     int fd = openat(mon->folder, names[index], O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0) return -errno;
     mon->output[index] = vs_above_standard(fd);
-    return vs_watch(mon, mon->output[index], EPOLLIN, VS_ON_OUTPUT + (unsigned)index);
+    return vs_watch(mon, mon->output[index], POLLIN, VS_ON_OUTPUT + (unsigned)index);
 }
 
 /* The machine's own end of an output: another open file, so that only ours does not block. */
@@ -84,7 +84,7 @@ int vs_streams_started(struct vs_monitor *mon) {
     mon->terminal = receive_terminal(mon->m.slots[mon->set.terminal_slot]);
     if (mon->terminal < 0) return -EBADF;
     fcntl(mon->terminal, F_SETFL, O_NONBLOCK);
-    return vs_watch(mon, mon->terminal, EPOLLIN, VS_ON_TERMINAL);
+    return vs_watch(mon, mon->terminal, POLLIN, VS_ON_TERMINAL);
 }
 
 void vs_streams_close(struct vs_monitor *mon) {
@@ -120,9 +120,9 @@ static void pause_reading(struct vs_monitor *mon) {
 void vs_streams_refill(struct vs_monitor *mon) {
     mon->rate_left = mon->set.log_rate / 10 + 1;
     for (int i = 0; i < 2; i++)
-        if (mon->output[i] >= 0) vs_watch(mon, mon->output[i], EPOLLIN, VS_ON_OUTPUT + (unsigned)i);
+        if (mon->output[i] >= 0) vs_watch(mon, mon->output[i], POLLIN, VS_ON_OUTPUT + (unsigned)i);
     if (mon->terminal >= 0)
-        vs_watch(mon, mon->terminal, EPOLLIN | (mon->pending_size ? EPOLLOUT : 0), VS_ON_TERMINAL);
+        vs_watch(mon, mon->terminal, POLLIN | (mon->pending_size ? POLLOUT : 0), VS_ON_TERMINAL);
 }
 
 static int fd_of(const struct vs_monitor *mon, int source) {
