@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import json
 import os
 import pathlib
 import shutil
@@ -206,4 +205,5 @@ def test_processes_of_the_runtime_cannot_be_traced(container: Container) -> None
 def test_state_of_the_host_is_not_shown(container: Container) -> None:
     container.mount("/sys/fs/cgroup", "cgroup", "cgroup", "ro")
     text = container.output("cat /proc/self/mountinfo; ls -R /sys/fs/cgroup | head -50")
-    assert json.dumps(str(container.runtime.root)) not in text
+    assert "cgroup" in text
+    assert str(container.runtime.root) not in text
