@@ -159,8 +159,25 @@ class ContainerBuilder:
             raise SpecError("linux.uidMappings are given, but no user namespace")
         if self.linux.get("timeOffsets") and not spaces.new & NAMESPACES["time"]:
             raise SpecError("linux.timeOffsets need a new time namespace")
-        if self.linux.get("intelRdt") and not os.path.isdir("/sys/fs/resctrl/info"):
-            raise HostError("linux.intelRdt: this host has no resctrl file system mounted")
+        self._check_labels(config)
+        if self.linux.get("intelRdt"):
+            mounted = os.path.isdir("/sys/fs/resctrl/info")
+            reason = "is not supported" if mounted else "needs a resctrl file system, mounted"
+            raise HostError(f"linux.intelRdt: it {reason}", hint="leave it out")
+
+    def _check_labels(self, config: dict[str, Any]) -> None:
+        """Refuse labels that SELinux would have to enforce; without it they mean nothing."""
+        process = config.get("process") or {}
+        labels = {
+            "process.selinuxLabel": process.get("selinuxLabel"),
+            "linux.mountLabel": self.linux.get("mountLabel"),
+        }
+        for key, label in labels.items():
+            if label and os.path.exists("/sys/fs/selinux/enforce"):
+                raise HostError(
+                    f"{key} {label!r}: labels of SELinux are not supported",
+                    hint="run it with another runtime, or with labels disabled",
+                )
 
     # Namespaces and ids.
 

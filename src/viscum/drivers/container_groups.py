@@ -77,7 +77,7 @@ def find_groups(bundle: Bundle) -> Hierarchies:
     asked = bundle.linux.get("cgroupsPath", "")
     if bundle.systemd:
         raise HostError(
-            "systemd cgroup flag passed, but systemd does not run here",
+            "the cgroup driver of systemd is not supported",
             hint="leave --systemd-cgroup out, and set the engine to cgroupfs",
         )
     mounts, own = cgroup_mounts(), own_groups()
