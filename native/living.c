@@ -75,7 +75,6 @@ static int make_name(struct living *l) {
 }
 
 static int read_notes(struct living *l) {
-    char ids[64];
     if (note(l, "id", l->old_id, sizeof l->old_id) < 0 || strlen(l->old_id) != ID ||
         note(l, "name", l->old_name, sizeof l->old_name) < 0 ||
         note(l, "data", l->data, sizeof l->data) < 0 || note(l, "run", l->run, sizeof l->run) < 0 ||
@@ -128,12 +127,6 @@ static int write_changed(struct living *l, const char *name, const char *data, s
     return ret;
 }
 
-static int make_pipe(struct living *l, const char *name) {
-    if (mkfifoat(l->folder, name, 0600) < 0) return -1;
-    if (fchownat(l->folder, name, l->uid, l->gid, AT_SYMLINK_NOFOLLOW) < 0) errno = 0;
-    return 0;
-}
-
 static int fill(struct living *l) {
     const struct vs_remembered *r = l->remembered;
     size_t size = r->plan_size;
@@ -146,8 +139,7 @@ static int fill(struct living *l) {
     if (write_changed(l, "config.json", r->config, r->config_size) < 0 ||
         write_changed(l, "settings", r->settings, r->settings_size) < 0)
         return -1;
-    if (write_file(l->folder, "lock", "", 0) < 0) return -1;
-    return make_pipe(l, "out") < 0 || make_pipe(l, "err") < 0 ? -1 : 0;
+    return write_file(l->folder, "lock", "", 0);
 }
 
 static void note_creation(const struct living *l) {
@@ -184,8 +176,8 @@ static int create(struct living *l) {
 
 /* Whatever there is of it. */
 static void undo(struct living *l) {
-    static const char *const files[] = {"plan", "config.json", "settings", "lock",       "out",
-                                        "err",  "log",         "ctl",      "status.json"};
+    static const char *const files[] = {"plan", "config.json", "settings",   "lock",
+                                        "log",  "ctl",         "status.json"};
     static const char *const folders[] = {"layer/upper", "layer/work", "layer"};
     char fresh[ID + 2];
     if (l->named) unlinkat(l->names, l->name, 0);

@@ -336,48 +336,6 @@ static int load(struct vs_monitor *mon, struct vs_report *report) {
     return vs_plan_load(&mon->plan, report);
 }
 
-/* The groups of a launch that another process made. */
-static void adopt_groups(struct vs_monitor *mon) {
-    const struct vs_plan *plan = &mon->plan;
-    for (uint32_t i = plan->first[VS_PREPARE]; i < plan->first[VS_PREPARE + 1]; i++) {
-        const struct vs_op *op = &plan->ops[i];
-        if (op->code != OP_cgroup) continue;
-        int fd = openat(mon->m.slots[op->arg[1]], vs_string(&mon->m, op->arg[2]),
-                        O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd >= 0) vs_own(&mon->m, op->arg[0], fd);
-    }
-}
-
-static int adopt(struct vs_monitor *mon) {
-    size_t size;
-    long long pid = 0, value = 0;
-    char *json = vs_read_file(mon->folder, "status.json", &size);
-    if (!json || vs_status_number(json, "pid", &pid) < 0 || pid <= 0) return -ESRCH;
-    if (vs_status_number(json, "started", &value) == 0) mon->started = value;
-    if (vs_status_number(json, "restarts", &value) == 0) mon->restarts = (int)value;
-    if (vs_status_number(json, "stopping", &value) == 0) mon->stopping = (int)value;
-    free(json);
-    vs_machine_init(&mon->m, &mon->plan);
-    mon->m.parameters[0] = mon->set.group;
-    mon->m.pid = (int32_t)pid;
-    mon->m.pidfd = vs_above_standard((int)SYS(SYS_pidfd_open, pid, 0));
-    if (mon->m.pidfd < 0) return -ESRCH;
-    adopt_groups(mon);
-    int interactive = mon->set.interactive, ret = 0;
-    mon->set.interactive = 0; /* its standard input ended with the monitor that was lost */
-    ret = vs_streams_open(mon);
-    vs_streams_hand_over(mon);
-    mon->set.interactive = interactive;
-    if (ret < 0) return ret;
-    mon->running = 1;
-    mon->code = -1;
-    mon->started_clock = vs_clock_ns();
-    vs_health_start(mon);
-    vs_status_write(mon, "running");
-    vs_event(mon, "adopt", "");
-    return vs_watch(mon, mon->m.pidfd, POLLIN, VS_ON_EXIT);
-}
-
 /* Leave the process that started us, its session, folder, streams and descriptors. */
 static void detach(int has_client) {
     pid_t pid = fork();
@@ -406,7 +364,7 @@ int main(int argc, char **argv) {
         if (ret == 0) ret = open_all(&mon);
         if (ret == 0 && has_client) ret = vs_clients_add(&mon, CLIENT);
         if (ret < 0 && !report.fault.err) report.fault = (struct vs_fault){SYS_openat, -ret};
-        if (ret == 0 && adopts) ret = adopt(&mon);
+        if (ret == 0 && adopts) ret = vs_adopt_machine(&mon);
         if (ret == 0 && !adopts) ret = launch(&mon, &report);
         if (ret == 0) {
             report_launch(1, &report);

@@ -4,7 +4,7 @@
  *
  *   plan, health.plan   launch programs          settings     lines of `key value` (settings.c)
  *   status.json         written here by rename   log, log.1…  JSON lines (log.c)
- *   out, err            what the machine writes  ctl          the socket of clients (clients.c)
+ *   ctl                 the socket of clients (clients.c)
  */
 #ifndef VISCUM_MONITOR_H
 #define VISCUM_MONITOR_H
@@ -155,6 +155,9 @@ VS_PRIVATE void vs_health_start(struct vs_monitor *mon);
 VS_PRIVATE void vs_health_stop(struct vs_monitor *mon);
 VS_PRIVATE void vs_health_timer(struct vs_monitor *mon);
 VS_PRIVATE void vs_health_exit(struct vs_monitor *mon);
+
+/* adopt.c */
+VS_PRIVATE int vs_adopt_machine(struct vs_monitor *mon);
 
 /* monitor.c */
 VS_PRIVATE int vs_watch(struct vs_monitor *mon, int fd, unsigned events, unsigned source);

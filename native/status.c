@@ -63,6 +63,12 @@ static const char *plain(const char *text, char *out, size_t size) {
     return out;
 }
 
+static unsigned long inode(int fd) {
+    struct stat is = {0};
+    if (fd >= 0) fstat(fd, &is);
+    return (unsigned long)is.st_ino;
+}
+
 void vs_status_write(struct vs_monitor *mon, const char *state) {
     char data[2048], boot[64], error[VS_TEXT];
     struct stat ns = {0};
@@ -76,11 +82,11 @@ void vs_status_write(struct vs_monitor *mon, const char *state) {
         "{\"version\":1,\"state\":\"%s\",\"boot\":\"%s\",\"pidns\":%lu,\"pid\":%d,\"start\":%llu,"
         "\"monitor\":%d,\"monitor_start\":%llu,\"started\":%lld,\"finished\":%lld,\"code\":%d,"
         "\"signal\":%d,\"oom\":%d,\"restarts\":%d,\"health\":\"%s\",\"failing\":%d,"
-        "\"stopping\":%d,\"error\":\"%s\"}\n",
+        "\"stopping\":%d,\"out\":%lu,\"err\":%lu,\"error\":\"%s\"}\n",
         state, boot, (unsigned long)ns.st_ino, mon->running ? mon->m.pid : 0, start, getpid(), own,
         (long long)mon->started, (long long)mon->finished, mon->code, mon->signal, mon->oom,
         mon->restarts, mon->health.status, mon->health.failing, mon->stopping,
-        plain(mon->error, error, sizeof error));
+        inode(mon->output[0]), inode(mon->output[1]), plain(mon->error, error, sizeof error));
     vs_write_whole(mon->folder, "status.json", data, (size_t)n);
 }
 

@@ -1,12 +1,13 @@
-/* The machine's standard streams. What it writes comes over named pipes that it holds open for
- * reading too: where its monitor is lost it does not end for that, and loses nothing until the
- * pipes are full. A terminal's master is this process's alone. */
+/* The machine's standard streams. What it writes comes over pipes that it holds open for reading
+ * too: where its monitor is lost it does not end for that, and loses nothing until the pipes are
+ * full. A terminal's master is this process's alone. */
 #include "monitor.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <poll.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -16,17 +17,23 @@
 
 static char buffer[VS_READ_SIZE];
 
-static int open_pipe(struct vs_monitor *mon, int index) {
-    static const char *const names[] = {"out", "err"};
-    int fd = openat(mon->folder, names[index], O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0) return -errno;
-    mon->output[index] = vs_above_standard(fd);
-    return vs_watch(mon, mon->output[index], POLLIN, VS_ON_OUTPUT + (unsigned)index);
+/* Open a pipe once more, for both directions: the one at `fd` stays as it is. */
+static int open_again(int fd, int flags) {
+    char path[48];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return vs_above_standard(open(path, O_RDWR | O_CLOEXEC | flags));
 }
 
-/* The machine's own end of an output: another open file, so that only ours does not block. */
-static int theirs(struct vs_monitor *mon, const char *name) {
-    return vs_above_standard(openat(mon->folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+/* Our end of an output; the machine's is opened anew, so that only ours does not block. */
+static int open_pipe(struct vs_monitor *mon, int index) {
+    struct vs_fault fault;
+    int ends[2];
+    if (vs_pipe(ends, &fault) < 0) return -fault.err;
+    mon->output[index] = open_again(ends[1], O_NONBLOCK);
+    SYS(SYS_fchown, ends[1], mon->set.uid, mon->set.gid); /* for /dev/stdout */
+    close(ends[0]);
+    close(ends[1]);
+    return mon->output[index] < 0 ? -EMFILE : 0;
 }
 
 /* Open all that a launch needs. */
@@ -36,8 +43,10 @@ int vs_streams_open(struct vs_monitor *mon) {
     mon->pending_size = 0;
     mon->close_input = 0;
     if (mon->set.terminal_slot != VS_NONE) return 0;
-    for (int i = 0; i < 2 && ret == 0; i++)
+    for (int i = 0; i < 2 && ret == 0; i++) {
         if (mon->output[i] < 0) ret = open_pipe(mon, i);
+        if (ret == 0) ret = vs_watch(mon, mon->output[i], POLLIN, VS_ON_OUTPUT + (unsigned)i);
+    }
     if (ret < 0) return ret;
     if (mon->set.interactive) {
         if (vs_pipe(ends, &fault) < 0) return -fault.err;
@@ -48,8 +57,8 @@ int vs_streams_open(struct vs_monitor *mon) {
     } else {
         mon->m.slots[VS_STDIN] = vs_above_standard(open("/dev/null", O_RDONLY | O_CLOEXEC));
     }
-    mon->m.slots[VS_STDOUT] = theirs(mon, "out");
-    mon->m.slots[VS_STDERR] = theirs(mon, "err");
+    mon->m.slots[VS_STDOUT] = open_again(mon->output[0], 0);
+    mon->m.slots[VS_STDERR] = open_again(mon->output[1], 0);
     return mon->m.slots[VS_STDOUT] < 0 || mon->m.slots[VS_STDERR] < 0 ? -EMFILE : 0;
 }
 

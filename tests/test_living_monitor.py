@@ -424,6 +424,17 @@ def test_machine_lives_on_without_its_monitor_and_is_taken_over(root_place: Plac
     assert groups_of(made.id) == []
 
 
+def test_output_of_a_child_is_found_where_the_first_process_has_none_of_it() -> None:
+    script = "(while :; do echo child; sleep 0.02; done) & exec >/dev/null 2>&1 sleep 600"
+    made = machine("sh", "-c", script)
+    until(lambda: len(log_records(made.record)) > 2, "output")
+    os.kill(made.status.monitor, signal.SIGKILL)
+    until(lambda: made.monitor_is_lost, "the loss")
+    before = len(log_records(made.record))
+    made.take_over()
+    until(lambda: len(log_records(made.record)) > before + 5, "more of the log")
+
+
 def test_machine_that_ends_without_its_monitor_is_found_ended(root_place: Place) -> None:
     made = machine(*SLEEP)
     status = made.status

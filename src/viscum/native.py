@@ -105,15 +105,6 @@ def give_away(pipe_end: int, owner: tuple[int, int]) -> bool:
     return True
 
 
-def give_away_path(handle: int, owner: tuple[int, int]) -> bool:
-    """As `give_away`, of a named pipe that `handle` was opened on with O_PATH."""
-    try:
-        os.chown(f"/proc/self/fd/{handle}", *owner)
-    except OSError:
-        return False
-    return True
-
-
 def pipe() -> tuple[int, int]:
     """Return read and write end of a pipe, neither at 0, 1 or 2; raises LaunchError."""
     try:

@@ -1,7 +1,7 @@
 """From a machine's config to its monitor, which reads its orders in the machine's folder.
 
 What it reads: `plan` and `health.plan`, compiled here, and `settings`, lines of `key value`
-(`native/settings.c`). `out` and `err` are the named pipes that the machine writes to.
+(`native/settings.c`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,6 @@ def _launch(record: Record, config: Config, host: Host, client: int) -> Compiled
     write(record.folder, "plan", compiled.plan.encode())
     _write_health(record, config, host, compiled)
     write_settings(record, config, compiled)
-    _make_pipes(record, compiled.owner)
     words = _run_monitor(record, client=client)
     if not words[0]:
         error = native.explain_report(compiled.plan, words[1], words[2], words[3])
@@ -116,22 +115,6 @@ def settings_text(config: Config, compiled: Compiled) -> str:
 def write_settings(record: Record, config: Config, compiled: Compiled) -> None:
     """Write the orders of a machine's monitor."""
     write(record.folder, "settings", settings_text(config, compiled).encode())
-
-
-def _make_pipes(record: Record, owner: tuple[int, int]) -> None:
-    """Make the pipes that the machine writes to, new for each start: nobody has the old ones."""
-    for name in ("out", "err"):
-        path = record.path(name)
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
-        os.mkfifo(path, 0o600)
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            native.give_away_path(fd, owner)
-        finally:
-            os.close(fd)
 
 
 def _run_monitor(record: Record, *options: str, client: int = -1) -> tuple[int, int, int, int]:

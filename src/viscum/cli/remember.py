@@ -99,7 +99,6 @@ def remember_living(parsed: Parsed, config: Config, compiled: Compiled) -> None:
         "data": data_folder(),
         "run": run_folder(),
         "monitor": MONITOR,
-        "owner": " ".join(map(str, compiled.owner)),
         "first": " ".join(FIRST),
         "second": " ".join(SECOND),
     }
