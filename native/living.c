@@ -21,7 +21,6 @@ struct living {
     const struct vs_remembered *remembered;
     char old_id[ID + 1], id[ID + 1], old_name[256], name[256];
     char data[4096], run[4096], monitor[4096];
-    unsigned uid, gid;
     int machines, names, folder; /* descriptors */
     int named;
     int64_t created; /* ns of the epoch */
@@ -78,8 +77,7 @@ static int read_notes(struct living *l) {
     if (note(l, "id", l->old_id, sizeof l->old_id) < 0 || strlen(l->old_id) != ID ||
         note(l, "name", l->old_name, sizeof l->old_name) < 0 ||
         note(l, "data", l->data, sizeof l->data) < 0 || note(l, "run", l->run, sizeof l->run) < 0 ||
-        note(l, "monitor", l->monitor, sizeof l->monitor) < 0 ||
-        note(l, "owner", ids, sizeof ids) < 0 || sscanf(ids, "%u %u", &l->uid, &l->gid) != 2)
+        note(l, "monitor", l->monitor, sizeof l->monitor) < 0)
         return -1;
     make_id(l->id);
     return make_name(l);
