@@ -55,7 +55,32 @@ static void tmpfs(const char *path, const char *options) {
     if (stat(path, &is) == 0) must(mount("tmpfs", path, "tmpfs", 0, options), path);
 }
 
-static void mount_root(void) {
+/* The checkout may be in a folder that gets a file system in memory: show it there again. Paths are
+ * relative to the new root. */
+static void show_again(int checkout, const char *path) {
+    char part[4096], source[48];
+    struct stat is;
+    if (stat(path, &is) == 0) return;
+    for (size_t n = 1; n <= strlen(path); n++) {
+        if (path[n] && path[n] != '/') continue;
+        snprintf(part, sizeof part, "%.*s", (int)n, path);
+        if (mkdir(part, 0755) < 0 && errno != EEXIST) must(-1, part);
+    }
+    snprintf(source, sizeof source, "proc/self/fd/%d", checkout);
+    must(mount(source, path, NULL, MS_BIND | MS_REC, NULL), path);
+}
+
+/* `inside` is the path of the program to run, three names below the checkout. */
+static int open_checkout(const char *inside, char *path, size_t size) {
+    snprintf(path, size, "%s", inside + (*inside == '/'));
+    for (int i = 0; i < 3 && strrchr(path, '/'); i++) *strrchr(path, '/') = 0;
+    int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    must(fd, path);
+    return fd;
+}
+
+static void mount_root(const char *inside) {
+    char path[4096];
     mkdir("/root", 0755);
     must(mount("root", "/root", "virtiofs", MS_RDONLY, ""), "virtiofs");
     must(chdir("/root"), "/root");
@@ -66,11 +91,14 @@ static void mount_root(void) {
     mkdir("dev/pts", 0755);
     mkdir("dev/shm", 01777);
     must(mount("devpts", "dev/pts", "devpts", 0, "ptmxmode=666"), "dev/pts");
+    int checkout = open_checkout(inside, path, sizeof path);
     tmpfs("dev/shm", "mode=1777");
     tmpfs("tmp", "mode=1777");
     tmpfs("var/tmp", "mode=1777");
     tmpfs("run", "mode=755");
     tmpfs("var/lib", "mode=755");
+    show_again(checkout, path);
+    close(checkout);
     /* In a chroot there are no user namespaces: this has to be the root of the mount namespace. */
     must(mount(".", "/", NULL, MS_MOVE, NULL), "move");
     must(chroot("."), "chroot");
@@ -91,7 +119,7 @@ int main(void) {
     char **command = read_command();
     must(mount("dev", "/dev", "devtmpfs", 0, "") < 0 && errno != EBUSY ? -1 : 0, "/dev");
     load_modules();
-    mount_root();
+    mount_root(command[0]);
     pid_t child = fork();
     must(child, "fork");
     if (!child) {
