@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
 import re
 import shutil
 import subprocess
+import sys
 import time
 import uuid
 from statistics import median
@@ -260,12 +262,17 @@ def log_rows(lab: Lab, effort: Effort) -> Iterator[Figure]:
     _place(lab)
     writer = lab.static(os.path.join(HERE, "writer.c"), "writer")
     shutil.copy(writer, f"{lab.rootfs}/bin/writer")
-    for block, what in ((BLOCK, "4 KiB at a time"), (LINE_BLOCK, "line by line")):
+    for block, what, busy in (
+        (BLOCK, "4 KiB at a time", False),
+        (LINE_BLOCK, "line by line", False),
+        (LINE_BLOCK, "line by line on a busy host", True),
+    ):
         argv = ["/bin/writer", str(LINES), str(block)]
         sides = {"ours": (lambda count, a=argv: [_log(lab, a) for _ in range(count)], 1)}
         if shutil.which("conmon") and shutil.which("crun"):
             sides["conmon"] = (lambda count, a=argv: [_conmon(lab, a) for _ in range(count)], 1)
-        rounds = interleave(sides, effort.part(12, 5))
+        with _busy() if busy else contextlib.nullcontext():
+            rounds = interleave(sides, effort.part(12, 5))
         if "conmon" in rounds:
             yield compare(
                 "14",
@@ -277,6 +284,20 @@ def log_rows(lab: Lab, effort: Effort) -> Iterator[Figure]:
                 faster=True,
                 note="aim: 2 x",
             )
+
+
+@contextlib.contextmanager
+def _busy() -> Iterator[None]:
+    """Keep each CPU busy with a process that computes."""
+    loops = [
+        subprocess.Popen([sys.executable, "-c", "while 1: pass"]) for _ in os.sched_getaffinity(0)
+    ]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 def _elapsed(text: str) -> int:

@@ -110,6 +110,7 @@ struct vs_monitor {
     int signal;                               /* that ended it */
     int64_t started, finished, started_clock; /* ns: of the epoch, of CLOCK_BOOTTIME */
     uint64_t rate_left;
+    int64_t last_read; /* ns of CLOCK_BOOTTIME: when output was read and passed on */
     char error[VS_TEXT];
 };
 

@@ -9,9 +9,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
+#define FLOOD_NS  50000 /* between two reads of a machine that writes without a pause */
+#define GATHER_NS 50000 /* in which a writer of lines fills about a seventh of a pipe */
 #define DRAIN_MAX                                                                                  \
     (64 << 20) /* of what is still in pipes and terminals once the machine has ended */
 
@@ -138,6 +142,20 @@ static int fd_of(const struct vs_monitor *mon, int source) {
     return source == VS_ON_TERMINAL ? mon->terminal : mon->output[source - VS_ON_OUTPUT];
 }
 
+/* A machine that writes without a pause, line by line, would wake this process at every few lines:
+ * it is left alone for a moment, in which lines gather. What comes in blocks, or rarely, is read at
+ * once. The sleep must be short: with the default slack of timers it would be twice as long. */
+static void gather(struct vs_monitor *mon, size_t size) {
+    int64_t now = vs_clock_ns();
+    if (size < sizeof buffer / 4 && now - mon->last_read < FLOOD_NS) {
+        prctl(PR_SET_TIMERSLACK, 1);
+        nanosleep(&(struct timespec){0, GATHER_NS}, NULL);
+        prctl(PR_SET_TIMERSLACK, 0);
+        now = vs_clock_ns();
+    }
+    mon->last_read = now;
+}
+
 void vs_streams_read(struct vs_monitor *mon, int source) {
     size_t room = allowed(mon);
     int fd = fd_of(mon, source);
@@ -150,6 +168,7 @@ void vs_streams_read(struct vs_monitor *mon, int source) {
     if (n > 0) {
         if (mon->set.log_rate) mon->rate_left -= (size_t)n;
         pass_on(mon, source == VS_ON_ERRORS, (size_t)n);
+        gather(mon, (size_t)n);
     } else if (source == VS_ON_TERMINAL && n < 0 && errno != EAGAIN && errno != EINTR) {
         vs_unwatch(mon, fd); /* everybody has closed the terminal */
     }
