@@ -71,9 +71,32 @@ static void adopt_groups(struct vs_monitor *mon) {
     }
 }
 
+static int adopt_streams(struct vs_monitor *mon, const unsigned long inodes[2]) {
+    for (int i = 0; i < 2 && mon->set.terminal_slot == VS_NONE; i++)
+        mon->output[i] = find_output(mon->m.pid, inodes[i]);
+    int interactive = mon->set.interactive;
+    mon->set.interactive = 0; /* no new standard input: the machine has one */
+    int ret = vs_streams_open(mon);
+    vs_streams_hand_over(mon);
+    mon->set.interactive = interactive;
+    return ret;
+}
+
+/* Its terminal or standard input, where their keeper has lived on: else that has ended. */
+static int adopt_input(struct vs_monitor *mon, int keeper, unsigned long long start) {
+    int held = vs_keeper_take(mon, keeper, start);
+    if (held < 0) return 0;
+    if (mon->set.terminal_slot == VS_NONE) {
+        mon->input = held;
+        return vs_watch(mon, held, 0, VS_ON_INPUT);
+    }
+    mon->terminal = held;
+    return vs_watch(mon, held, POLLIN, VS_ON_TERMINAL);
+}
+
 int vs_adopt_machine(struct vs_monitor *mon) {
     size_t size;
-    long long pid = 0, value = 0;
+    long long pid = 0, value = 0, keeper = 0, keeper_start = 0;
     unsigned long inodes[2] = {0, 0};
     char *json = vs_read_file(mon->folder, "status.json", &size);
     if (!json || vs_status_number(json, "pid", &pid) < 0 || pid <= 0) return -ESRCH;
@@ -83,6 +106,8 @@ int vs_adopt_machine(struct vs_monitor *mon) {
     for (int i = 0; i < 2; i++)
         if (vs_status_number(json, i ? "err" : "out", &value) == 0)
             inodes[i] = (unsigned long)value;
+    vs_status_number(json, "keeper", &keeper);
+    vs_status_number(json, "keeper_start", &keeper_start);
     free(json);
     vs_machine_init(&mon->m, &mon->plan);
     mon->m.parameters[0] = mon->set.group;
@@ -90,13 +115,8 @@ int vs_adopt_machine(struct vs_monitor *mon) {
     mon->m.pidfd = vs_above_standard((int)SYS(SYS_pidfd_open, pid, 0));
     if (mon->m.pidfd < 0) return -ESRCH;
     adopt_groups(mon);
-    for (int i = 0; i < 2 && mon->set.terminal_slot == VS_NONE; i++)
-        mon->output[i] = find_output((long)pid, inodes[i]);
-    int interactive = mon->set.interactive, ret = 0;
-    mon->set.interactive = 0; /* its standard input ended with the monitor that was lost */
-    ret = vs_streams_open(mon);
-    vs_streams_hand_over(mon);
-    mon->set.interactive = interactive;
+    int ret = adopt_streams(mon, inodes);
+    if (ret == 0) ret = adopt_input(mon, (int)keeper, (unsigned long long)keeper_start);
     if (ret < 0) return ret;
     mon->running = 1;
     mon->code = -1;

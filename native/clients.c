@@ -125,6 +125,7 @@ static void end_input(struct vs_monitor *mon) {
     if (mon->terminal >= 0) {
         if (write(mon->terminal, "\4", 1) < 0) errno = 0;
     } else if (mon->input >= 0) {
+        vs_keeper_end(mon);
         vs_unwatch(mon, mon->input);
         close(mon->input);
         mon->input = -1;

@@ -133,6 +133,7 @@ static int launch(struct vs_monitor *mon, struct vs_report *report) {
     mon->started_clock = vs_clock_ns();
     mon->finished = 0;
     vs_streams_started(mon);
+    vs_keeper_start(mon);
     vs_health_start(mon);
     vs_watch(mon, mon->m.pidfd, POLLIN, VS_ON_EXIT);
     vs_status_write(mon, "running");
@@ -192,6 +193,7 @@ static void ended(struct vs_monitor *mon) {
     reap(mon, &stat);
     mon->oom = was_out_of_memory(mon);
     vs_streams_drain(mon);
+    vs_keeper_end(mon);
     vs_streams_close(mon);
     vs_release(&mon->m);
     mon->running = 0;
@@ -314,7 +316,7 @@ static int open_all(struct vs_monitor *mon) {
     mon->rate_timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     mon->signals = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
     mon->self = vs_above_standard((int)SYS(SYS_pidfd_open, getpid(), 0));
-    mon->output[0] = mon->output[1] = mon->input = mon->terminal = -1;
+    mon->output[0] = mon->output[1] = mon->input = mon->terminal = mon->keeper = -1;
     if (mon->timer < 0 || mon->rate_timer < 0 || mon->signals < 0) return -errno;
     int ret = vs_settings_read(&mon->set, mon->folder);
     mon->rate_left = mon->set.log_rate / 10 + 1;
@@ -364,6 +366,7 @@ int main(int argc, char **argv) {
         if (ret == 0) ret = open_all(&mon);
         if (ret == 0 && has_client) ret = vs_clients_add(&mon, CLIENT);
         if (ret < 0 && !report.fault.err) report.fault = (struct vs_fault){SYS_openat, -ret};
+        if (ret == 0 && has_client) vs_clients_receive(&mon, 0, POLLIN); /* its wish for output */
         if (ret == 0 && adopts) ret = vs_adopt_machine(&mon);
         if (ret == 0 && !adopts) ret = launch(&mon, &report);
         if (ret == 0) {

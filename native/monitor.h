@@ -99,6 +99,7 @@ struct vs_monitor {
     int watching;
     int folder, timer, rate_timer, signals, listener, self;
     int output[2], input, terminal; /* our ends; -1 */
+    int keeper, keeper_pid;         /* pidfd of who holds input or terminal too; -1, 0 */
     char pending[VS_INPUT_SIZE];    /* input that the machine has not taken yet */
     size_t pending_size;
     int close_input; /* once all of it was taken */
@@ -126,6 +127,11 @@ VS_PRIVATE int64_t vs_epoch_ns(void);
 VS_PRIVATE int64_t vs_clock_ns(void);
 VS_PRIVATE unsigned long long vs_start_time(long pid);
 VS_PRIVATE int vs_status_number(const char *json, const char *key, long long *value);
+
+/* keeper.c */
+VS_PRIVATE void vs_keeper_start(struct vs_monitor *mon);
+VS_PRIVATE void vs_keeper_end(struct vs_monitor *mon);
+VS_PRIVATE int vs_keeper_take(struct vs_monitor *mon, int pid, unsigned long long start);
 
 /* log.c */
 VS_PRIVATE int vs_log_open(struct vs_log *log, int folder, const struct vs_settings *set);

@@ -82,11 +82,13 @@ void vs_status_write(struct vs_monitor *mon, const char *state) {
         "{\"version\":1,\"state\":\"%s\",\"boot\":\"%s\",\"pidns\":%lu,\"pid\":%d,\"start\":%llu,"
         "\"monitor\":%d,\"monitor_start\":%llu,\"started\":%lld,\"finished\":%lld,\"code\":%d,"
         "\"signal\":%d,\"oom\":%d,\"restarts\":%d,\"health\":\"%s\",\"failing\":%d,"
-        "\"stopping\":%d,\"out\":%lu,\"err\":%lu,\"error\":\"%s\"}\n",
+        "\"stopping\":%d,\"keeper\":%d,\"keeper_start\":%llu,\"out\":%lu,\"err\":%lu,\"error\":\"%"
+        "s\"}\n",
         state, boot, (unsigned long)ns.st_ino, mon->running ? mon->m.pid : 0, start, getpid(), own,
         (long long)mon->started, (long long)mon->finished, mon->code, mon->signal, mon->oom,
-        mon->restarts, mon->health.status, mon->health.failing, mon->stopping,
-        inode(mon->output[0]), inode(mon->output[1]), plain(mon->error, error, sizeof error));
+        mon->restarts, mon->health.status, mon->health.failing, mon->stopping, mon->keeper_pid,
+        mon->keeper_pid ? vs_start_time(mon->keeper_pid) : 0, inode(mon->output[0]),
+        inode(mon->output[1]), plain(mon->error, error, sizeof error));
     vs_write_whole(mon->folder, "status.json", data, (size_t)n);
 }
 

@@ -424,6 +424,50 @@ def test_machine_lives_on_without_its_monitor_and_is_taken_over(root_place: Plac
     assert groups_of(made.id) == []
 
 
+def _lose_monitor(made: viscum.DetachedMachine) -> None:
+    os.kill(made.status.monitor, signal.SIGKILL)
+    until(lambda: made.monitor_is_lost, "the loss")
+    made.take_over()
+
+
+def _keeper_of(made: viscum.DetachedMachine) -> int:
+    text = pathlib.Path(made.record.path("status.json")).read_text(encoding="utf-8")
+    return int(json.loads(text)["keeper"])
+
+
+def test_terminal_outlives_a_monitor() -> None:
+    made = machine("sh", "-c", "while read line; do echo got $line; done", fixed={"tty": True})
+    for word in (b"one", b"two"):
+        _lose_monitor(made)
+        with made.attach() as client:
+            client.send(word + b"\n")
+            seen = b""
+            while b"got " + word not in seen:
+                seen += client.receive().data
+    keeper = _keeper_of(made)
+    assert is_running(keeper)
+    made.remove(force=True)
+    until(lambda: not is_running(keeper), "the keeper's end")
+
+
+def test_standard_input_outlives_a_monitor_and_can_still_be_closed() -> None:
+    made = machine("sh", "-c", "cat; exit 6", interactive=True)
+    _lose_monitor(made)
+    with made.attach() as client:
+        client.send(b"after\n")
+        assert client.receive().data == b"after\n"
+        client.close_input()
+    assert made.wait() == 6
+
+
+def test_machine_that_lost_its_keeper_too_goes_on_without_input() -> None:
+    made = machine("sh", "-c", "cat; echo no more; exec sleep 600", interactive=True)
+    os.kill(_keeper_of(made), signal.SIGKILL)
+    _lose_monitor(made)
+    until(lambda: [entry.text for entry in made.logs()] == ["no more\n"], "the end of its input")
+    assert made.state == "running"
+
+
 def test_output_of_a_child_is_found_where_the_first_process_has_none_of_it() -> None:
     script = "(while :; do echo child; sleep 0.02; done) & exec >/dev/null 2>&1 sleep 600"
     made = machine("sh", "-c", script)
