@@ -112,6 +112,27 @@ RULES = {
 }
 
 
+def test_attributes_of_files_and_folders_go_along(machine: living.Place) -> None:
+    top, value = fill(machine), b"\xff\0 binary"
+    for path in (top / "file", top / "inner"):
+        os.setxattr(path, "user.note", value)
+    machine("cp", "src", "m:/root/new")
+    machine("cp", "m:/root/new", "back")
+    for path in ("back/file", "back/inner"):
+        assert os.getxattr(machine.folder / path, "user.note") == value
+
+
+def test_capabilities_of_files_go_into_machines_and_not_out(machine: living.Place) -> None:
+    file, raw = fill(machine) / "file", bytes.fromhex("0100000200200000000000000000000000000000")
+    os.setxattr(file, "security.capability", raw)
+    machine("cp", "src/file", "m:/root/tool")
+    with tarfile.open(fileobj=io.BytesIO(machine.call("cp", "m:/root/tool", "-").stdout)) as tar:
+        headers = tar.getmember("tool").pax_headers
+    assert headers["SCHILY.xattr.security.capability"].encode("utf-8", "surrogateescape") == raw
+    machine("cp", "m:/root/tool", "out")
+    assert "security.capability" not in os.listxattr(machine.folder / "out")
+
+
 def test_copies_go_where_docker_puts_them(machine: living.Place) -> None:
     fill(machine)
     for name, (source, before, target, where) in RULES.items():

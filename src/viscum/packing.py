@@ -7,13 +7,14 @@ import os
 import stat
 import tarfile
 
-from .below import open_folder
+from .attributes import pack_attributes
+from .below import FOLDER, open_folder
 from .errors import ViscumError
 from .native import open_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
 __all__ = ["Packer", "Source", "open_source"]
 
@@ -60,6 +61,17 @@ def open_source(root: int, path: str, resolve: int, *, follow: bool) -> Source:
     except OSError as error:
         raise ViscumError(f"{path!r}: {(error.strerror or '').lower()}") from None
     return Source(fd)
+
+
+def _folder_attributes(above: int, name: str) -> dict[str, str]:
+    try:
+        fd = os.open(name, FOLDER | os.O_CLOEXEC, dir_fd=above)
+    except OSError:
+        return {}  # not ours to read, or another thing by now: told where it is gone into
+    try:
+        return pack_attributes(fd)
+    finally:
+        os.close(fd)
 
 
 class _Out:
@@ -165,7 +177,9 @@ class Packer:
             if stat.S_ISLNK(source.is_.st_mode):
                 self.entry(name, source.is_, os.readlink("", dir_fd=source.fd))
             else:
-                self.entry(name, source.is_)
+                self.entry(
+                    name, source.is_, said=pack_attributes(source.fd) if source.is_folder else None
+                )
             if source.is_folder:
                 self.below(source.fd, name)
         finally:
@@ -207,17 +221,25 @@ class Packer:
                 raise  # the stream
             self.warn(f"{name!r} is left out: {(error.strerror or '').lower()}")
             return False
-        self.entry(name, is_, target)
-        return stat.S_ISDIR(is_.st_mode) and not skipped
+        is_folder = stat.S_ISDIR(is_.st_mode)
+        self.entry(name, is_, target, said=_folder_attributes(fd, item) if is_folder else None)
+        return is_folder and not skipped
 
-    def entry(self, name: str, is_: os.stat_result, target: str = "") -> None:
-        """Write an entry without content."""
+    def entry(
+        self,
+        name: str,
+        is_: os.stat_result,
+        target: str = "",
+        said: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write an entry without content; `said` are more pax headers."""
         kind = KINDS.get(stat.S_IFMT(is_.st_mode))
         if kind is None:
             self.warn(f"{name!r} is left out: a socket")
             return
         info = self.info(name, is_)
         info.type, info.linkname = kind, target
+        info.pax_headers = {**info.pax_headers, **(said or {})}
         if kind in (tarfile.CHRTYPE, tarfile.BLKTYPE):
             info.devmajor, info.devminor = os.major(is_.st_rdev), os.minor(is_.st_rdev)
         self.header(info)
@@ -249,6 +271,7 @@ class Packer:
             else:
                 self.seen.update({key: name} if is_.st_nlink > 1 else {})
                 info.size = is_.st_size
+                info.pax_headers = {**info.pax_headers, **pack_attributes(fd)}
                 self.header(info)
                 self.out.file(fd, is_.st_size)
         finally:

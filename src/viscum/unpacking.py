@@ -12,6 +12,7 @@ import stat
 import tarfile
 from contextlib import suppress
 
+from .attributes import give_attributes
 from .below import open_folder
 from .errors import ViscumError
 from .native import open_at
@@ -40,7 +41,7 @@ def unpack(stream: BinaryIO, begin: Callable[[tarfile.TarInfo], Unpacker], *, pa
     unpacker, count = None, 0
     mode: Literal["r|*", "r|"] = "r|*" if packed else "r|"
     try:
-        with tarfile.open(fileobj=stream, mode=mode, bufsize=BLOCKS) as tar:
+        with tarfile.open(fileobj=stream, mode=mode, bufsize=BLOCKS, encoding="utf-8") as tar:
             while (info := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # or it keeps them all
                 unpacker = unpacker or begin(info)
@@ -339,6 +340,7 @@ class Unpacker:
         if ids != (-1, -1):
             os.fchown(fd, *ids)
         os.fchmod(fd, info.mode & (0o1777 if self.plain else 0o7777))
+        give_attributes(fd, info.pax_headers, capabilities=not self.plain)
         os.utime(fd, ns=self.times(info))
 
     def own_link(self, info: tarfile.TarInfo, folder: int, name: str) -> None:

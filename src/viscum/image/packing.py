@@ -7,6 +7,7 @@ import os
 import stat
 import tarfile
 
+from ..attributes import pack_attributes
 from .trees import FOLDER, is_opaque, is_whiteout, opened
 
 TYPE_CHECKING = False
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 __all__ = ["pack_layer"]
-
-WANTED = ("user.", "security.capability")
 
 
 def pack_layer(upper: str, target: str, skip: Collection[str] = ()) -> None:
@@ -54,7 +53,7 @@ class _Packer:
     def _subfolder(self, fd: int, name: str, where: str) -> None:
         with opened(name, FOLDER, fd) as below:
             info = self._info(where, os.fstat(below), tarfile.DIRTYPE)
-            self._xattrs(info, below)
+            info.pax_headers = {**info.pax_headers, **pack_attributes(below)}
             if where in self.skip:
                 self.waiting.append(info)
             else:
@@ -75,12 +74,6 @@ class _Packer:
         info.uid, info.gid = is_.st_uid, is_.st_gid
         info.mtime = is_.st_mtime
         return info
-
-    def _xattrs(self, info: tarfile.TarInfo, fd: int) -> None:
-        for name in os.listxattr(fd):
-            if name.startswith(WANTED) and not name.startswith("user.overlay."):
-                value = os.getxattr(fd, name).decode("utf-8", "surrogateescape")
-                info.pax_headers = {**info.pax_headers, f"SCHILY.xattr.{name}": value}
 
     def _entry(self, fd: int, name: str, where: str, is_: os.stat_result) -> None:
         kinds = {
@@ -110,5 +103,5 @@ class _Packer:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with open(os.open(name, flags, dir_fd=fd), "rb") as file:
             info.size = os.fstat(file.fileno()).st_size
-            self._xattrs(info, file.fileno())
+            info.pax_headers = {**info.pax_headers, **pack_attributes(file.fileno())}
             self._add(info, file)
