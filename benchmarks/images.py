@@ -238,7 +238,10 @@ class Bench:
         code = (
             "import os,sys,time\n"
             "from viscum.unpacker import LocalWorker\n"
-            "LocalWorker().unpack(sys.argv[1], sys.argv[2], sys.argv[3], [], lambda: None)\n"
+            "from viscum.image.incoming import Stored\n"
+            "from viscum.image.room import Part, Room\n"
+            "blob, room = Stored(sys.argv[1]), Part(Room())\n"
+            "LocalWorker().unpack(blob, sys.argv[2], sys.argv[3], [], lambda: None, room)\n"
         )
         with gzip.open(self.packed) as file:
             diff = "sha256:" + hashlib.sha256(file.read()).hexdigest()

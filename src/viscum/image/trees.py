@@ -55,11 +55,13 @@ def set_opaque(folder: int) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a folder with all that is in it, whatever its modes are; fine where it is gone."""
+    """Remove a folder with all that is in it, whatever its modes are, or a file; fine where it is
+    gone.
+    """
     parent, name = os.path.split(path)
     try:
         with opened(parent) as folder:
-            _remove(folder, name)
+            _drop(folder, name)
     except FileNotFoundError:
         return
 

@@ -71,4 +71,5 @@ def obtain(parsed: Parsed, name: str) -> object:
             platform=parsed.text("platform"),
             settings=settings(parsed),
             progress=bars,
+            storage=parsed.text("storage"),
         )

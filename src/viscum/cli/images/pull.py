@@ -20,9 +20,11 @@ def main(parsed: Parsed) -> int:
     words(parsed, 1, 1 << 10, "pull [OPTIONS] IMAGE…")
     platform = parse_platform(parsed.text("platform"))
 
+    storage = parsed.text("storage")
+
     def pull(name: str) -> None:
         with Bars(quiet=parsed.on("quiet")) as bars:
-            image = images.pull(name, platform, settings(parsed), bars)
+            image = images.pull(name, platform, settings(parsed), bars, storage)
         print(image.id)
 
     return each(parsed.words, pull)
