@@ -7,6 +7,7 @@ import os
 
 from .errors import ImageError, SpecError
 from .frozen import Frozen
+from .image import short_names
 from .image.image_files import ImageFiles
 from .image.layers import chain_ids
 from .image.manifest import (
@@ -36,7 +37,7 @@ from .storing import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Self
 
     from .image.layers import Layers
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from .image.registries import Registries
     from .image.room import Room
     from .image.transport import Settings
+
+    Ask = Callable[[str, Sequence[Reference]], Reference]
 
 __all__ = [
     "SOURCE",
@@ -205,7 +208,7 @@ def local_names(text: str) -> list[str]:
         return [f"{parse_reference(text)}{tag}"]
     names = [f"{reference}{tag}"]
     with contextlib.suppress(ImageError):
-        names += [f"{each}{tag}" for each in configured_registries().candidates(text)]
+        names += [f"{each}{tag}" for each in configured_registries().choices(text)]
     return list(dict.fromkeys([*names, f"{parse_reference(text)}{tag}"]))
 
 
@@ -315,20 +318,41 @@ def pull(
     settings: Settings,
     progress: Progress | None = None,
     storage: str | None = None,
+    ask: Ask | None = None,
 ) -> Image:
-    """Take an image into the store; see `Image.pull`."""
+    """Take an image into the store; see `Image.pull`. `ask` chooses where a short name could stand
+    for several; what was chosen and pulled, it stands for from then on.
+    """
     transport, rest = split_transport(text)
     if transport != "docker":
         return pull_file(transport, rest, platform, progress, storage)
     registries = configured_registries()
+    choices = registries.choices(rest)
+    if ask is not None and len(choices) > 1 and registries.mode != "disabled":
+        chosen = ask(rest, choices)
+        image = _pull_first((chosen,), registries, settings, platform, progress, storage)
+        short_names.remember(parse_reference(rest, "localhost").path, chosen.repository)
+        return image
+    found = registries.candidates(rest)
+    return _pull_first(found, registries, settings, platform, progress, storage)
+
+
+def _pull_first(
+    references: Sequence[Reference],
+    registries: Registries,
+    settings: Settings,
+    platform: Platform,
+    progress: Progress | None,
+    storage: str | None,
+) -> Image:
     failure: ImageError | None = None
-    for reference in registries.candidates(rest):
+    for reference in references:
         full = reference if reference.tag or reference.digest else reference.replace(tag="latest")
         try:
             return _pull_reference(full, registries, settings, platform, progress, storage)
         except ImageError as error:
             failure = failure or error
-    raise failure or ImageError(f"{text!r} is nowhere")
+    raise failure or ImageError("there is no registry to ask")
 
 
 def _pull_reference(
@@ -467,6 +491,7 @@ def obtain(
     settings: Settings | None = None,
     progress: Progress | None = None,
     storage: str | None = None,
+    ask: Ask | None = None,
 ) -> Image:
     """Return an image, pulled as `policy` says: always, missing, never or newer."""
     check_storage(storage)
@@ -492,7 +517,7 @@ def obtain(
         with contextlib.suppress(ImageError):
             if _fresh(here, settings):
                 return here
-    return pull(text, wanted, settings, progress, storage)
+    return pull(text, wanted, settings, progress, storage, ask)
 
 
 def prepare(image: Image, storage: str | None = None) -> Root:
