@@ -196,7 +196,7 @@ def test_an_image_is_one_file(data: pathlib.Path, folder: pathlib.Path) -> None:
     script = "id -u; cat mine; echo; ls /opt /etc; echo more >/opt/more; cat /opt/more"
     shown_ = viscum.run(["sh", "-c", script], image="localhost/kept:1", user="0:0").text.split()
     assert shown_ == "0 mine /etc: hostname hosts passwd /opt: new shell more".split()
-    assert viscum.run(["cat", "/opt/more"], image="localhost/kept:1").code == 1
+    assert viscum.run(["cat", "/opt/more"], image="localhost/kept:1").exit_code == 1
     assert not [
         line for line in pathlib.Path("/proc/mounts").read_text().splitlines() if name in line
     ]

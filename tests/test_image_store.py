@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imaging import Layout, Server, archive, member, run
+from imaging import Layout, Server, archive, folder_of, member, run
 from needs import needs
 from terminals import Terminal
 from viscum import image_exchange, images, storing
@@ -170,6 +170,15 @@ def test_imports_keep_to_the_bound(folder: pathlib.Path) -> None:
     before = files_of(store)
     with pytest.raises(OverQuota):
         image_exchange.import_file(str(folder / "root.tar"), "big:1")
+    assert files_of(store) == before
+
+
+def test_an_import_that_fails_leaves_nothing(folder: pathlib.Path) -> None:
+    store = images.own_store()
+    before = files_of(store)
+    (folder / "root.tar").write_bytes(archive(member("a/../../b", b"x")))
+    with pytest.raises(ImageError, match=r"leads out with '\.\.'"):
+        image_exchange.import_file(str(folder / "root.tar"), "bad:1")
     assert files_of(store) == before
 
 
@@ -480,3 +489,38 @@ def test_strange_words_for_storage_are_refused(layout: Layout) -> None:
         images.obtain("localhost/n1:1", storage="btrfs")
     assert images.own_store().names() == {}
     take(layout, "n1")
+
+
+# What strangers nest.
+
+
+@needs("root")
+def test_folders_nested_deep_come_run_and_go(folder: pathlib.Path) -> None:
+    depth = 1900
+    made = Layout(folder / "layout")
+    deep = archive(
+        *(folder_of("/".join(["d"] * count)) for count in range(1, depth)),
+        member("/".join([*["d"] * (depth - 1), "f"]), b"deep"),
+    )
+    layers = [archive(member(f"f{number}", b"x")) for number in range(5)]
+    made.image("localhost/deep:1", [*layers, deep])
+    image = images.pull_file("oci", f"{made.path}:localhost/deep:1", OWN)
+    (flat,) = images.prepare(image).layers
+    assert "flat-" in flat
+    with trees.opened(flat) as top:
+        with open(
+            os.open("/".join([*["d"] * (depth - 1), "f"]), os.O_RDONLY, dir_fd=top), "rb"
+        ) as file:
+            assert file.read() == b"deep"
+    images.remove(images.own_store(), image.name)
+    images.collect(images.own_store(), everything=True)
+    assert os.listdir(images.own_store().layers) == []
+
+
+def test_closed_folders_are_removed(folder: pathlib.Path) -> None:
+    made = Layout(folder / "layout")
+    closed = archive(folder_of("a", 0o500), folder_of("a/b", 0), member("a/b/c", b"x", mode=0))
+    made.image("localhost/closed:1", [closed])
+    image = images.pull_file("oci", f"{made.path}:localhost/closed:1", OWN)
+    images.remove(images.own_store(), image.name)
+    assert os.listdir(images.own_store().layers) == []

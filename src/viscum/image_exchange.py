@@ -9,7 +9,7 @@ from .errors import ImageError, SpecError
 from .image.manifest import Descriptor, Index, parse_manifest
 from .image.platforms import parse_platform
 from .image.reference import parse_reference, split_transport
-from .image.room import OverQuota, open_room
+from .image.room import open_room
 from .image.store import Store
 from .images import (
     Image,
@@ -161,11 +161,12 @@ def import_file(
     full = _new_name(name)
     config = building.new_config(parse_platform(None), changes)
 
-    def add(room: Room) -> Image:
+    def add(room: Room, own: set[str]) -> Image:
         layer, diff_id = building.add_layer(store, path)
+        own.add(layer.digest)
         room.take(layer.size)
         building.add_history(config, diff_id, f"viscum import {os.path.basename(path)}", message)
-        return _built(store, config, [layer], full, room)
+        return _built(store, config, [layer], full, room, own)
 
     return _within_quota(store, add)
 
@@ -192,29 +193,29 @@ def commit(
     config = document.parse(store.read(manifest.config.digest, "configuration"), "configuration")
     path = f"{store.pulls}/commit-{os.getpid()}-{id(config):x}"
 
-    def add(room: Room) -> Image:
+    def add(room: Room, own: set[str]) -> Image:
         try:
             make_worker().pack(upper, path, skip)
             layer, diff_id = building.add_layer(store, path)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+        own.add(layer.digest)
         room.take(layer.size)
         building.extend(config, diff_id, "viscum commit", message, changes)
-        return _built(store, config, [*manifest.layers, layer], full, room)
+        return _built(store, config, [*manifest.layers, layer], full, room, own)
 
     return _within_quota(store, add)
 
 
-def _within_quota(store: Store, add: Callable[[Room], Image]) -> Image:
-    """Have `add` add an image; where there is no room for it, remove what it left."""
-    before = {digest for digest, _ in store.blobs()}
+def _within_quota(store: Store, add: Callable[[Room, set[str]], Image]) -> Image:
+    """Have `add` add an image; where that fails, remove the blobs that it tells of."""
+    own: set[str] = set()
     try:
         with open_room(store, open_layers(store)) as room, store.use():
-            return add(room)
-    except OverQuota:
-        new = {digest for digest, _ in store.blobs()} - before
-        collect(store, spare=new, kept=machine_layers())
+            return add(room, own)
+    except ImageError:
+        collect(store, spare=own, kept=machine_layers())
         raise
 
 
@@ -226,12 +227,19 @@ def _new_name(name: str | None) -> str:
 
 
 def _built(
-    store: Store, config: dict[str, object], layers: Sequence[Descriptor], name: str, room: Room
+    store: Store,
+    config: dict[str, object],
+    layers: Sequence[Descriptor],
+    name: str,
+    room: Room,
+    own: set[str],
 ) -> Image:
     from .image.targets import add_image
 
     descriptor = add_image(store, config, layers)
+    own.add(descriptor.digest)
     image = read_image(store, name, descriptor, parse_platform(None))
+    own.add(image.id)
     unpacked, chains = open_layers(store), image.chains
     unpacked.unpack(layers[-1], image.config.diff_ids[-1], chains, room=room)
     store.name(name, descriptor)

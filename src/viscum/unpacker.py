@@ -53,7 +53,6 @@ _HINTS = {
     8: "set VISCUM_LAYER_BYTES higher, if this is meant",
     errno.ENOSPC: "the disk is full: viscum gc",
     errno.EDQUOT: "the quota is used up: viscum gc",
-    errno.EINVAL: "an owner that this user's subordinate ids do not cover?",
     errno.EMFILE: "raise ulimit -n",
 }
 
@@ -63,7 +62,10 @@ def _explain(failure: BaseException) -> ImageError:
     where = f" at {entry.decode('utf-8', 'replace')[:300]!r}" if entry else ""
     if reason == 1:
         text = (os.strerror(number) or "").lower()
-        return ImageError(f"it cannot be unpacked{where}: {text}", hint=_HINTS.get(number, ""))
+        hint = _HINTS.get(number, "")
+        if number == errno.EINVAL and not _is_host_root():
+            hint = "an owner that this user's subordinate ids do not cover?"
+        return ImageError(f"it cannot be unpacked{where}: {text}", hint=hint)
     return ImageError(f"{_REASONS.get(reason, 'damaged')}{where}", hint=_HINTS.get(reason, ""))
 
 
