@@ -7,9 +7,11 @@ import hashlib
 import os
 import pathlib
 import random
+import stat
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import threading
 from typing import TYPE_CHECKING
 
@@ -524,3 +526,56 @@ def test_closed_folders_are_removed(folder: pathlib.Path) -> None:
     image = images.pull_file("oci", f"{made.path}:localhost/closed:1", OWN)
     images.remove(images.own_store(), image.name)
     assert os.listdir(images.own_store().layers) == []
+
+
+def test_layers_of_an_archive_are_read_apart(folder: pathlib.Path) -> None:
+    """Several threads take blobs from one archive, whose reader has one position."""
+    made = Layout(folder / "layout")
+    made.image("localhost/many:1", [noise(number, 300_000) for number in range(12)])
+    with tarfile.open(folder / "archive.tar.gz", "w:gz", compresslevel=1) as packed:
+        packed.add(made.path, ".")
+    with tarfile.open(folder / "archive.tar", "w") as plain:
+        plain.add(made.path, ".")
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for name in ("archive.tar", "archive.tar.gz") * 3:
+            (image,) = images.load(str(folder / name))
+            images.remove(images.own_store(), image.name)
+    finally:
+        sys.setswitchinterval(switch)
+
+
+# What a crash leaves.
+
+
+def test_what_a_killed_process_left_is_in_nobodys_way(layout: Layout, data: pathlib.Path) -> None:
+    image = take(layout, "n1")
+    chain = image.chains[-1].replace(":", "-")
+    images.remove(images.own_store(), image.name)
+    layers = data / "layers"
+    for name in (f"new-{chain}", f"new-tree-erofs-{chain}", "new-gone", chain, "new-other"):
+        (layers / name / "below").mkdir(parents=True)
+    for name in (f"new-{chain}.json", f"new-erofs-{chain}", f"new-erofs-{chain}.json"):
+        (layers / name).write_text("{")
+    image = take(layout, "n1")
+    if os.geteuid() == 0:
+        assert images.prepare(image, "erofs").layers[0].endswith(f"erofs-{chain}")
+    images.remove(images.own_store(), image.name)
+    assert os.listdir(layers) == []
+
+
+def test_a_layer_waits_for_all_below_it(folder: pathlib.Path, data: pathlib.Path) -> None:
+    """The one right below may be there while one further down is gone."""
+    made = Layout(folder / "layout")
+    bottom = archive(folder_of("d", 0o711), *(member(f"d/{n}", b"x" * 9) for n in range(4000)))
+    middle, top = archive(member("m", b"")), archive(member("d/new", b""))
+    made.image("localhost/three:1", [bottom, middle, top])
+    image = images.pull_file("oci", f"{made.path}:localhost/three:1", OWN)
+    for chain in (image.chains[0], image.chains[2]):
+        name = data / "layers" / chain.replace(":", "-")
+        pathlib.Path(f"{name}.json").unlink()
+        trees.remove_tree(str(name))
+    images.pull_file("oci", f"{made.path}:localhost/three:1", OWN)
+    there = data / "layers" / image.chains[2].replace(":", "-") / "d"
+    assert stat.S_IMODE(there.stat().st_mode) == 0o711

@@ -88,7 +88,8 @@ class ImageFiles:
         tree = f"{self.layers.folder}/new-tree-{base}"
         temporary = f"{self.layers.folder}/new-{base}"
         self.drop(chains[-1])
-        worker.remove(tree)
+        for leftover in (tree, temporary):
+            worker.remove(leftover)
         os.mkdir(tree, 0o755)
         try:
             worker.flatten(tree, [self.layers.path(chain) for chain in chains])

@@ -122,7 +122,7 @@ class Layers:
         """Give a finished folder or file its name, then say that it is whole."""
         data = document.write({**note, "boot": boot_id(), "synced": False, "made": time.time()})
         os.rename(temporary, path)
-        with open(f"{temporary}.json", "xb") as file:
+        with open(f"{temporary}.json", "wb") as file:  # of whoever was killed before the rename
             file.write(data)
         os.rename(f"{temporary}.json", f"{path}.json")
 
@@ -303,7 +303,10 @@ class Layers:
 
     def _remove(self, name: str) -> int:
         """Remove a layer, unless somebody holds it by now; return the bytes of its files."""
-        fd = self._locked(name)
+        try:
+            fd = self._locked(name)
+        except FileNotFoundError:
+            return 0  # what another removal had left, and went with the one before
         if fd < 0:
             return 0
         path, gone = f"{self.folder}/{name}", f"{self.folder}/new-gone"

@@ -316,6 +316,7 @@ class _LayerWork:
             self.blob.whole()  # other bytes than those asked for are the reason then
             raise
         self.blob.whole()
+        ready()  # where this layer was there, those below it may not be: whoever waits needs all
         done.set()
         self._tell("done", self.layer.size)
 
