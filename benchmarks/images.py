@@ -138,11 +138,14 @@ def make_images(top, host, size):
     layout.image("one", [shell])
     small = [layout.packed(layer(200 + n, 2000, 2)) for n in range(59)]
     layout.image("sixty", [shell, *small])
+    own = layout.packed(layer(400, 2000, 1))
+    layout.image("one-erofs", [own, shell])
+    layout.image("sixty-erofs", [own, shell, *small])
     whole = layer(300, 200 << 20, 4000)
     layout.image("whole", [layout.packed(whole)])
     packed = top / "whole.tar.gz"
     packed.write_bytes(gzip.compress(whole, 6, mtime=0))
-    for name in ("big", "more", "one", "sixty", "whole"):
+    for name in ("big", "more", "one", "sixty", "one-erofs", "sixty-erofs", "whole"):
         flags = ("-q", "--dest-tls-verify=false")
         run("skopeo", "copy", *flags, f"oci:{layout.path}:{name}", f"docker://{host}/b/{name}:1")
     return packed
@@ -183,10 +186,9 @@ class Bench:
             shutil.rmtree(self.top / name, ignore_errors=True)
         os.sync()
 
-    def pull(self, name):
-        return timed(
-            VISCUM, "pull", "-q", "--tls-verify=false", f"{self.host}/b/{name}:1", env=self.env
-        )
+    def pull(self, name, *options):
+        words = ("-q", "--tls-verify=false", *options, f"{self.host}/b/{name}:1")
+        return timed(VISCUM, "pull", *words, env=self.env)
 
     def podman_pull(self, name):
         return timed(*self.podman, "pull", "-q", "--tls-verify=false", f"{self.host}/b/{name}:1")
@@ -199,10 +201,13 @@ class Bench:
         return first[0] + second[0], max(first[1], second[1])
 
     def cold_pulls(self):
-        rows = {"viscum": [], "podman": [], "skopeo+umoci": []}
+        rows = {"viscum": [], "viscum, EROFS": [], "podman": [], "skopeo+umoci": []}
         for _ in range(self.rounds):
             self.clear("data")
             rows["viscum"].append(self.pull("big"))
+            self.clear("data")
+            rows["viscum, EROFS"].append(self.pull("big", "--storage", "erofs"))
+            self.clear("data")
             self.clear("pod")
             rows["podman"].append(self.podman_pull("big"))
             rows["skopeo+umoci"].append(self.skopeo_umoci("big"))
@@ -238,7 +243,10 @@ class Bench:
         code = (
             "import os,sys,time\n"
             "from viscum.unpacker import LocalWorker\n"
-            "LocalWorker().unpack(sys.argv[1], sys.argv[2], sys.argv[3], [], lambda: None)\n"
+            "from viscum.image.incoming import Stored\n"
+            "from viscum.image.room import Part, Room\n"
+            "blob, room = Stored(sys.argv[1]), Part(Room())\n"
+            "LocalWorker().unpack(blob, sys.argv[2], sys.argv[3], [], lambda: None, room)\n"
         )
         with gzip.open(self.packed) as file:
             diff = "sha256:" + hashlib.sha256(file.read()).hexdigest()
@@ -257,12 +265,15 @@ class Bench:
         os.environ.update(self.env)
         import viscum
 
-        self.pull("one")
-        self.pull("sixty")
+        for name in ("one", "sixty"):
+            self.pull(name)
+            self.pull(f"{name}-erofs", "--storage", "erofs")
         cases = {
             "host's root": {},
             "one layer": {"image": f"{self.host}/b/one:1"},
             "sixty layers": {"image": f"{self.host}/b/sixty:1"},
+            "one layer, EROFS": {"image": f"{self.host}/b/one-erofs:1"},
+            "sixty, EROFS": {"image": f"{self.host}/b/sixty-erofs:1"},
         }
         rows = {name: [] for name in cases}
         for turn in range(60 * self.rounds + 5):

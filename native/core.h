@@ -134,6 +134,7 @@ VS_PRIVATE int vs_start_helper(const char *path, char *const *argv, int cgroup,
                                struct vs_fault *fault);
 VS_PRIVATE void vs_end_helper(int pidfd);
 VS_PRIVATE int vs_make_userns(const char *uid_map, const char *gid_map, struct vs_fault *fault);
+VS_PRIVATE long vs_mount_erofs(int file, struct vs_fault *fault);
 VS_PRIVATE int vs_write_proc(int32_t pid, const char *file, const char *data,
                              struct vs_fault *fault);
 
@@ -170,7 +171,7 @@ typedef int vs_host_fn(struct vs_machine *, const struct vs_op *, struct vs_faul
 typedef int vs_enter_fn(struct vs_child *, const struct vs_op *, struct vs_fault *);
 
 /* ops_host.c: load */
-vs_load_fn vs_op_open, vs_op_expect_host, vs_op_expect_file, vs_op_program, vs_op_devices,
+vs_load_fn vs_op_erofs, vs_op_open, vs_op_expect_host, vs_op_expect_file, vs_op_program, vs_op_devices,
     vs_op_device, vs_op_userns, vs_op_cgroup_root, vs_op_inherit, vs_op_namespace, vs_op_data;
 /* ops_cgroup.c, ops_host.c: prepare, adopt, release */
 vs_host_fn vs_op_cgroup, vs_op_cgroup_write, vs_op_cgroup_open, vs_op_tree, vs_op_open_in,

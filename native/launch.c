@@ -10,6 +10,7 @@ static vs_load_fn *const load_handlers[] = {
     [OP_expect_file] = vs_op_expect_file,
     [OP_program] = vs_op_program,
     [OP_devices] = vs_op_devices,
+    [OP_erofs] = vs_op_erofs,
     [OP_device] = vs_op_device,
     [OP_userns] = vs_op_userns,
     [OP_cgroup_root] = vs_op_cgroup_root,

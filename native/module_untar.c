@@ -171,6 +171,18 @@ PyObject *vs_py_mount(PyObject *module, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+/* mount_erofs(file): a mount of the image in a file, attached nowhere */
+PyObject *vs_py_mount_erofs(PyObject *module, PyObject *args) {
+    struct vs_fault fault = {0};
+    int file;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "i:mount_erofs", &file)) return NULL;
+    long fd = vs_mount_erofs(file, &fault);
+    if (fd >= 0) return PyLong_FromLong(fd);
+    errno = (int)-fd;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
 PyObject *vs_py_unmount(PyObject *module, PyObject *args) {
     const char *target;
     (void)module;

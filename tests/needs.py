@@ -105,6 +105,13 @@ def _controller(name: str) -> Callable[[], str]:
     return check
 
 
+def _erofs() -> str:
+    if host.probe().kernel < (6, 15):
+        return "EROFS is mounted from files since Linux 6.12, and cloned unattached since 6.15"
+    with open("/proc/filesystems", encoding="ascii") as file:
+        return "" if "\terofs\n" in file.read() else "the kernel has no EROFS"
+
+
 def _io() -> str:
     cgroups = host.probe().cgroups
     if "blkio" in dict(cgroups.v1) or "io" in cgroups.v2_controllers:
@@ -216,6 +223,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "pasta": _program("pasta"),
     "tun-for-users": _tun_for_users,
     "compiler": _program("gcc"),
+    "erofs": _erofs,
     "image-tools": _program("docker-registry", "skopeo", "umoci", "bsdtar", "busybox", "openssl"),
     "builders": _program("buildah", "podman", "htpasswd"),
     "busybox": _static_busybox,

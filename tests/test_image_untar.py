@@ -19,6 +19,8 @@ from needs import needs
 from viscum import native
 from viscum.errors import ImageError
 from viscum.image import trees
+from viscum.image.incoming import Stored
+from viscum.image.room import Part, Room
 from viscum.unpacker import LocalWorker
 
 if TYPE_CHECKING:
@@ -289,7 +291,9 @@ def layered(folder: pathlib.Path, *archives: bytes) -> list[str]:
         blob, top = folder / f"{number}.tar", folder / f"layer{number}"
         blob.write_bytes(data)
         top.mkdir()
-        LocalWorker().unpack(str(blob), digest(data), str(top), made, lambda: None)
+        LocalWorker().unpack(
+            Stored(str(blob)), digest(data), str(top), made, lambda: None, Part(Room())
+        )
         made.append(str(top))
     return made
 

@@ -141,6 +141,7 @@ OPTIONS = {
     "image": "an image instead of a rootfs: its name, or an `Image`",
     "pull": 'when its registry is asked: `"missing"` (default), `"always"`, `"newer"`, `"never"`',
     "platform": 'another platform than the host\'s: `"linux/arm64"`',
+    "storage": 'how the image is kept: `"overlay"` or `"erofs"`; as it is or as the store has it',
     "entrypoint": "what the command is given to, instead of the image's entrypoint; () for none",
     "env": "variables, beside `PATH`, `HOME`, `HOSTNAME` and `container`",
     "workdir": "working folder, absolute; `/` by default",

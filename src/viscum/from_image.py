@@ -7,6 +7,7 @@ import os
 from . import images
 from .errors import SpecError
 from .images import Image, Root
+from .showing import shown
 from .spec import Mount
 
 TYPE_CHECKING = False
@@ -27,22 +28,24 @@ def _root(options: Mapping[str, object]) -> Root:
     asked = options["image"]
     if isinstance(asked, Root):
         return asked
+    storage = None if options.get("storage") is None else str(options["storage"])
     if isinstance(asked, Image):
-        return images.prepare(asked)
+        return images.prepare(asked, storage)
     if not isinstance(asked, str) or not asked:
         raise SpecError(f"image {asked!r} is no name", hint="such as debian:12")
     policy = str(options.get("pull") or "missing")
     platform = options.get("platform")
-    key = (asked, policy, platform, images.identity())
+    key = (asked, policy, platform, storage, images.identity())
     known = _roots.get(key)
-    if known is not None and os.path.isdir(known.layers[0]):
+    if known is not None and os.path.exists(known.layers[0]):
         return known
     given = None if platform is None else str(platform)
-    root = images.prepare(images.obtain(asked, policy=policy, platform=given))
+    found = images.obtain(asked, policy=policy, platform=given, storage=storage)
+    root = images.prepare(found, storage)
     if policy in ("missing", "never"):
         if len(_roots) >= MAX_KEPT:
             _roots.clear()
-        _roots[(*key[:3], images.identity())] = root
+        _roots[(*key[:-1], images.identity())] = root
     return root
 
 
@@ -89,15 +92,16 @@ def _missing_folder(root: Root, path: str) -> bool:
     from .image import trees
 
     below = path.strip("/").encode("utf-8", "surrogateescape")
-    for layer in root.layers:
-        with trees.opened(layer) as folder:
-            try:
-                os.close(native.open_inside(folder, below, os.O_PATH | os.O_DIRECTORY))
-            except OSError:
-                if trees.hides(folder, below, native.open_inside):
-                    return True
-                continue
-            return False
+    with shown(root.layers) as layers:
+        for layer in layers:
+            with trees.opened(layer) as folder:
+                try:
+                    os.close(native.open_inside(folder, below, os.O_PATH | os.O_DIRECTORY))
+                except OSError:
+                    if trees.hides(folder, below, native.open_inside):
+                        return True
+                    continue
+                return False
     return True
 
 
@@ -119,7 +123,7 @@ def apply_image(
         fields["idle"] = False
     elif not idle and not fields.get("detached"):
         raise SpecError(f"image {root.name} has no command", hint="give one after its name")
-    for name in ("image", "pull", "platform", "entrypoint"):
+    for name in ("image", "pull", "platform", "storage", "entrypoint"):
         made.pop(name, None)
     given = dict(made.get("env") or {})  # type: ignore[call-overload]
     made["env"] = {**_environment(root), **given}

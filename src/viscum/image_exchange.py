@@ -9,9 +9,11 @@ from .errors import ImageError, SpecError
 from .image.manifest import Descriptor, Index, parse_manifest
 from .image.platforms import parse_platform
 from .image.reference import parse_reference, split_transport
+from .image.room import open_room
 from .image.store import Store
 from .images import (
     Image,
+    collect,
     configured_registries,
     find,
     load,
@@ -20,14 +22,16 @@ from .images import (
     read_image,
     split_path,
 )
+from .storing import machine_layers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import BinaryIO
 
     from .image.auth import Credentials
     from .image.pulling import Progress
+    from .image.room import Room
     from .image.transport import Settings
 
 __all__ = [
@@ -123,11 +127,13 @@ def _spooled(file: BinaryIO) -> str:
     return path
 
 
-def load_stream(file: BinaryIO, progress: Progress | None = None) -> list[Image]:
+def load_stream(
+    file: BinaryIO, progress: Progress | None = None, storage: str | None = None
+) -> list[Image]:
     """Take every image of the archive in a stream into the store."""
     path = _spooled(file)
     try:
-        return load(path, progress)
+        return load(path, progress, storage)
     finally:
         os.unlink(path)
 
@@ -153,11 +159,16 @@ def import_file(
 
     store = own_store()
     full = _new_name(name)
-    with store.use():
+    config = building.new_config(parse_platform(None), changes)
+
+    def add(room: Room, own: set[str]) -> Image:
         layer, diff_id = building.add_layer(store, path)
-        config = building.new_config(parse_platform(None), changes)
+        own.add(layer.digest)
+        room.take(layer.size)
         building.add_history(config, diff_id, f"viscum import {os.path.basename(path)}", message)
-        return _built(store, config, [layer], full)
+        return _built(store, config, [layer], full, room, own)
+
+    return _within_quota(store, add)
 
 
 def commit(
@@ -181,15 +192,31 @@ def commit(
         raise ImageError(f"{base} is an index, and no image")
     config = document.parse(store.read(manifest.config.digest, "configuration"), "configuration")
     path = f"{store.pulls}/commit-{os.getpid()}-{id(config):x}"
-    with store.use():
+
+    def add(room: Room, own: set[str]) -> Image:
         try:
             make_worker().pack(upper, path, skip)
             layer, diff_id = building.add_layer(store, path)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+        own.add(layer.digest)
+        room.take(layer.size)
         building.extend(config, diff_id, "viscum commit", message, changes)
-        return _built(store, config, [*manifest.layers, layer], full)
+        return _built(store, config, [*manifest.layers, layer], full, room, own)
+
+    return _within_quota(store, add)
+
+
+def _within_quota(store: Store, add: Callable[[Room, set[str]], Image]) -> Image:
+    """Have `add` add an image; where that fails, remove the blobs that it tells of."""
+    own: set[str] = set()
+    try:
+        with open_room(store, open_layers(store)) as room, store.use():
+            return add(room, own)
+    except ImageError:
+        collect(store, spare=own, kept=machine_layers())
+        raise
 
 
 def _new_name(name: str | None) -> str:
@@ -200,14 +227,21 @@ def _new_name(name: str | None) -> str:
 
 
 def _built(
-    store: Store, config: dict[str, object], layers: Sequence[Descriptor], name: str
+    store: Store,
+    config: dict[str, object],
+    layers: Sequence[Descriptor],
+    name: str,
+    room: Room,
+    own: set[str],
 ) -> Image:
     from .image.targets import add_image
 
     descriptor = add_image(store, config, layers)
+    own.add(descriptor.digest)
     image = read_image(store, name, descriptor, parse_platform(None))
+    own.add(image.id)
     unpacked, chains = open_layers(store), image.chains
-    unpacked.unpack(layers[-1], image.config.diff_ids[-1], chains, lambda: None)
+    unpacked.unpack(layers[-1], image.config.diff_ids[-1], chains, room=room)
     store.name(name, descriptor)
     return image.replace(name=name or f"@{descriptor.digest}")
 

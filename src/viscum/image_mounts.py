@@ -7,6 +7,7 @@ import os
 from .errors import ImageError
 from .images import SOURCE, Root, find, find_name, mounted, own_store, prepare
 from .places import data_folder
+from .showing import shown
 
 __all__ = ["mount", "unmount"]
 
@@ -28,12 +29,13 @@ def mount(name: str, folder: str | None = None) -> str:
         os.makedirs(target, exist_ok=True)
     from . import native
 
-    lower = [path.replace("\\", "\\\\").replace(":", "\\:") for path in root.layers]
     empty = f"{data_folder()}/mounts/empty"  # an overlay without an upper layer needs two
     os.makedirs(empty, exist_ok=True)
-    options = "lowerdir=" + ":".join([*lower, empty]).replace(",", "\\,")
     try:
-        native.mount(f"{SOURCE}{root.name}", target, "overlay", READ_ONLY, options)
+        with shown(root.layers) as layers:
+            lower = [path.replace("\\", "\\\\").replace(":", "\\:") for path in layers]
+            options = "lowerdir=" + ":".join([*lower, empty]).replace(",", "\\,")
+            native.mount(f"{SOURCE}{root.name}", target, "overlay", READ_ONLY, options)
     except OSError as error:
         raise ImageError(f"{target}: {(error.strerror or '').lower()}") from None
     return target

@@ -7,7 +7,9 @@ import os
 
 from .errors import ImageError, SpecError
 from .frozen import Frozen
-from .image import layers as layers_module
+from .image import short_names
+from .image.image_files import ImageFiles
+from .image.layers import chain_ids
 from .image.manifest import (
     Config,
     Descriptor,
@@ -18,25 +20,49 @@ from .image.manifest import (
 )
 from .image.platforms import Platform, choose, parse_platform
 from .image.reference import Reference, is_short, parse_reference, split_transport
-from .image.store import FROM_INDEX, Store, open_store
+from .image.room import open_room
+from .image.settings import STORAGES, read_settings
+from .image.store import FROM_INDEX, Store
 from .places import data_folder
+from .storing import (
+    SOURCE,
+    check,
+    collect,
+    machine_layers,
+    mounted,
+    open_layers,
+    own_store,
+    take_in,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Self
 
-    from .image.collecting import Fault
     from .image.layers import Layers
     from .image.pulling import Chosen, Progress, Puller, Source
     from .image.registries import Registries
+    from .image.room import Room
     from .image.transport import Settings
 
-__all__ = ["Image", "Root", "find", "open_layers", "own_store", "prepare"]
+    Ask = Callable[[str, Sequence[Reference]], Reference]
+
+__all__ = [
+    "SOURCE",
+    "Image",
+    "Root",
+    "check",
+    "collect",
+    "find",
+    "mounted",
+    "open_layers",
+    "own_store",
+    "prepare",
+]
 
 PULL_WORDS = ("always", "missing", "never", "newer")
 MIN_DIGITS = 4
-SOURCE = "viscum-image:"
 
 
 class Root(Frozen):
@@ -81,7 +107,7 @@ class Image(Frozen):
     @property
     def chains(self) -> list[str]:
         """The chain id of each layer, the lowest first."""
-        return layers_module.chain_ids(self.config.diff_ids)
+        return chain_ids(self.config.diff_ids)
 
     @classmethod
     def pull(
@@ -89,6 +115,7 @@ class Image(Frozen):
         reference: str,
         *,
         platform: str | None = None,
+        storage: str | None = None,
         progress: Progress | None = None,
         tls_verify: bool | None = None,
         creds: str | None = None,
@@ -98,14 +125,17 @@ class Image(Frozen):
         """Take an image from a registry, a layout or an archive into the store, unpacked.
 
         `reference` is a name, or one with a transport: `oci:PATH[:NAME]`, `oci-archive:PATH`,
-        `docker-archive:PATH`, `dir:PATH`. `progress(digest, what, done, size)` is told how far
-        each layer is. Raises ImageError, and TrustError where the host's policy does not allow
-        the image: then nothing of it is unpacked.
+        `docker-archive:PATH`, `dir:PATH`. `storage` is "overlay" or "erofs".
+        `progress(digest, what, done, size)` is told how far each layer is.
+
+        Raises ImageError, and TrustError where the host's policy does not allow the image: then
+        nothing of it is unpacked.
         """
         settings = _settings(
             tls_verify=tls_verify, creds=creds, authfile=authfile, cert_dir=cert_dir
         )
-        return cls._made(pull(reference, parse_platform(platform), settings, progress))
+        wanted = parse_platform(platform)
+        return cls._made(pull(reference, wanted, settings, progress, storage))
 
     @classmethod
     def get(cls, name: str, *, platform: str | None = None) -> Self:
@@ -128,11 +158,6 @@ def _settings(**given: str | bool | None) -> Settings:
     return Settings(**given)  # type: ignore[arg-type]
 
 
-def own_store() -> Store:
-    """Return the store of this user."""
-    return open_store()
-
-
 def identity() -> tuple[int, ...]:
     """Return what changes when a name of the store comes to stand for another image."""
     try:
@@ -140,13 +165,6 @@ def identity() -> tuple[int, ...]:
     except OSError:
         return ()
     return is_.st_dev, is_.st_ino, is_.st_mtime_ns, is_.st_size
-
-
-def open_layers(store: Store) -> Layers:
-    """Return the unpacked layers of a store."""
-    from .unpacker import make_worker
-
-    return layers_module.Layers(store, make_worker())
 
 
 def configured_registries() -> Registries:
@@ -190,7 +208,7 @@ def local_names(text: str) -> list[str]:
         return [f"{parse_reference(text)}{tag}"]
     names = [f"{reference}{tag}"]
     with contextlib.suppress(ImageError):
-        names += [f"{each}{tag}" for each in configured_registries().candidates(text)]
+        names += [f"{each}{tag}" for each in configured_registries().choices(text)]
     return list(dict.fromkeys([*names, f"{parse_reference(text)}{tag}"]))
 
 
@@ -275,28 +293,66 @@ def _trust(reference: str) -> Callable[[Source, Descriptor, bytes], None]:
     return check
 
 
-def _puller(store: Store, reference: str, progress: Progress | None) -> Puller:
+def check_storage(storage: str | None) -> None:
+    """Raise SpecError for a way to keep images that there is not, or not for this user."""
+    if storage is not None and storage not in STORAGES:
+        raise SpecError(f"storage {storage!r} is unknown", hint=f"one of: {', '.join(STORAGES)}")
+    if storage == "erofs" and os.geteuid():
+        raise SpecError(
+            "only root can keep images as EROFS: the kernel mounts them for nobody else",
+            hint="--storage overlay",
+        )
+
+
+def _puller(store: Store, reference: str, progress: Progress | None, storage: str | None) -> Puller:
     from .image.pulling import Puller
 
-    return Puller(store, open_layers(store), trust=_trust(reference), progress=progress)
+    check_storage(storage)
+    trust, layers = _trust(reference), open_layers(store)
+    return Puller(store, layers, trust=trust, progress=progress, storage=storage)
 
 
 def pull(
-    text: str, platform: Platform, settings: Settings, progress: Progress | None = None
+    text: str,
+    platform: Platform,
+    settings: Settings,
+    progress: Progress | None = None,
+    storage: str | None = None,
+    ask: Ask | None = None,
 ) -> Image:
-    """Take an image into the store; see `Image.pull`."""
+    """Take an image into the store; see `Image.pull`. `ask` chooses where a short name could stand
+    for several; what was chosen and pulled, it stands for from then on.
+    """
     transport, rest = split_transport(text)
     if transport != "docker":
-        return pull_file(transport, rest, platform, progress)
+        return pull_file(transport, rest, platform, progress, storage)
     registries = configured_registries()
+    choices = registries.choices(rest)
+    if ask is not None and len(choices) > 1 and registries.mode != "disabled":
+        chosen = ask(rest, choices)
+        image = _pull_first((chosen,), registries, settings, platform, progress, storage)
+        short_names.remember(parse_reference(rest, "localhost").path, chosen.repository)
+        return image
+    found = registries.candidates(rest)
+    return _pull_first(found, registries, settings, platform, progress, storage)
+
+
+def _pull_first(
+    references: Sequence[Reference],
+    registries: Registries,
+    settings: Settings,
+    platform: Platform,
+    progress: Progress | None,
+    storage: str | None,
+) -> Image:
     failure: ImageError | None = None
-    for reference in registries.candidates(rest):
+    for reference in references:
         full = reference if reference.tag or reference.digest else reference.replace(tag="latest")
         try:
-            return _pull_reference(full, registries, settings, platform, progress)
+            return _pull_reference(full, registries, settings, platform, progress, storage)
         except ImageError as error:
             failure = failure or error
-    raise failure or ImageError(f"{text!r} is nowhere")
+    raise failure or ImageError("there is no registry to ask")
 
 
 def _pull_reference(
@@ -305,24 +361,30 @@ def _pull_reference(
     settings: Settings,
     platform: Platform,
     progress: Progress | None,
+    storage: str | None,
 ) -> Image:
     from .image.pulling import open_repository
 
     with open_repository(reference, registries, settings) as (repository, data, top):
-        store = own_store()
-        with store.use():
-            asked = f"docker://{reference}"
-            puller = _puller(store, asked, progress)
-            chosen = puller.choose(repository, data, top, platform)
-            return _take(puller, repository, chosen, str(reference))
+        puller = _puller(own_store(), f"docker://{reference}", progress, storage)
+        chosen = puller.choose(repository, data, top, platform)
+        return _take(puller, repository, chosen, str(reference))
 
 
 def _take(puller: Puller, source: Source, chosen: Chosen, name: str) -> Image:
     if not chosen.config.diff_ids:
         raise ImageError(f"{name} has no layer", hint="there is nothing in it to run")
-    descriptor = puller.pull(source, chosen, name)
+    store, taken = puller.store, []
+
+    def add() -> None:
+        with open_room(store, puller.layers) as room, store.use():
+            taken.append(puller.pull(source, chosen, name, room))
+
+    take_in(store, add, chosen.blobs)
     puller.layers.settle()
-    return Image(name, descriptor, chosen.manifest, chosen.config)
+    if puller.files.ready(chain_ids(chosen.config.diff_ids)[-1]):
+        collect(store, kept=machine_layers())  # what it was made of, where nobody else needs it
+    return Image(name, taken[0], chosen.manifest, chosen.config)
 
 
 def split_path(transport: str, rest: str) -> tuple[str, str]:
@@ -356,33 +418,40 @@ def _own_name(path: str, name: str) -> str:
 
 
 def pull_file(
-    transport: str, rest: str, platform: Platform, progress: Progress | None = None
+    transport: str,
+    rest: str,
+    platform: Platform,
+    progress: Progress | None = None,
+    storage: str | None = None,
 ) -> Image:
     """Take an image of a layout, an archive or a `dir:` folder into the store."""
     from .image.sources import open_source
 
     path, name = split_path(transport, rest)
     with open_source(transport, path) as source:
-        return _take_file(source, f"{transport}:{path}", name, platform, progress)
+        return _take_file(source, f"{transport}:{path}", name, platform, progress, storage)
 
 
 def _take_file(
-    source: object, asked: str, name: str, platform: Platform, progress: Progress | None
+    source: object,
+    asked: str,
+    name: str,
+    platform: Platform,
+    progress: Progress | None,
+    storage: str | None,
 ) -> Image:
     from .image.sources import DockerArchive, LayoutSource
 
     assert isinstance(source, (LayoutSource, DockerArchive))  # noqa: S101 - for the types
-    store = own_store()
-    with store.use():
-        puller = _puller(store, asked + (f":{name}" if name else ""), progress)
-        data, top = source.manifest(name)
-        chosen = puller.choose(source, data, top, platform)
-        if not name and len(source.names()) == 1:
-            name = source.names()[0]
-        return _take(puller, source, chosen, _own_name(asked.partition(":")[2], name))
+    puller = _puller(own_store(), asked + (f":{name}" if name else ""), progress, storage)
+    data, top = source.manifest(name)
+    chosen = puller.choose(source, data, top, platform)
+    if not name and len(source.names()) == 1:
+        name = source.names()[0]
+    return _take(puller, source, chosen, _own_name(asked.partition(":")[2], name))
 
 
-def load(path: str, progress: Progress | None = None) -> list[Image]:
+def load(path: str, progress: Progress | None = None, storage: str | None = None) -> list[Image]:
     """Take every image of an archive or a layout into the store."""
     from .image.sources import Archive, LayoutSource, open_source
 
@@ -397,7 +466,7 @@ def load(path: str, progress: Progress | None = None) -> list[Image]:
         if isinstance(source, LayoutSource) and len(names) > 1 and "" in names:
             raise ImageError(f"{path} has several images without names", hint="viscum pull oci:…")
         asked = f"{transport}:{os.path.abspath(path)}"
-        loaded += [_take_file(source, asked, name, own, progress) for name in names]
+        loaded += [_take_file(source, asked, name, own, progress, storage) for name in names]
     return loaded
 
 
@@ -421,8 +490,11 @@ def obtain(
     platform: str | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
+    storage: str | None = None,
+    ask: Ask | None = None,
 ) -> Image:
     """Return an image, pulled as `policy` says: always, missing, never or newer."""
+    check_storage(storage)
     if policy not in PULL_WORDS:
         raise SpecError(f"pull {policy!r} is unknown", hint=f"one of: {', '.join(PULL_WORDS)}")
     wanted = parse_platform(platform)
@@ -445,20 +517,48 @@ def obtain(
         with contextlib.suppress(ImageError):
             if _fresh(here, settings):
                 return here
-    return pull(text, wanted, settings, progress)
+    return pull(text, wanted, settings, progress, storage, ask)
 
 
-def prepare(image: Image) -> Root:
-    """Return what a machine needs of an image; layers that are not there are unpacked again."""
+def prepare(image: Image, storage: str | None = None) -> Root:
+    """Return what a machine needs of an image, kept as `storage` says: "overlay", "erofs", or None
+    for as it is, else as the store has it. What is not there is unpacked again.
+    """
+    check_storage(storage)
     store = own_store()
     layers, chains = open_layers(store), image.chains
+    files = ImageFiles(layers)
+    wanted = storage or (
+        "erofs" if files.ready(chains[-1]) else read_settings(store.folder).storage
+    )
+    if wanted == "erofs" and not os.geteuid():
+        if not files.ready(chains[-1]):
+            _make_file(store, files, image)
+        roots: tuple[str, ...] = (files.path(chains[-1]),)
+    else:
+        _unpack_missing(store, layers, image)
+        roots = layers.roots(chains)
+    return Root(roots, image.config, image.name, image.digest)
+
+
+def _make_file(store: Store, files: ImageFiles, image: Image) -> None:
+    with open_room(store, files.layers) as room, store.use():
+        _unpack_layers(files.layers, image, room)
+        files.make(image.chains, room)
+
+
+def _unpack_missing(store: Store, layers: Layers, image: Image) -> None:
+    if not all(layers.ready(chain) for chain in image.chains):
+        with open_room(store, layers) as room, store.use():
+            _unpack_layers(layers, image, room)
+
+
+def _unpack_layers(layers: Layers, image: Image, room: Room) -> None:
+    chains = image.chains
     for index, layer in enumerate(image.manifest.layers):
         if not layers.ready(chains[index]):
-            with store.use():
-                layers.unpack(
-                    layer, image.config.diff_ids[index], chains[: index + 1], lambda: None
-                )
-    return Root(layers.roots(chains), image.config, image.name, image.digest)
+            diff_id = image.config.diff_ids[index]
+            layers.unpack(layer, diff_id, chains[: index + 1], room=room)
 
 
 def config_of(digest: str) -> Config:
@@ -472,7 +572,7 @@ def config_of(digest: str) -> Config:
 
 
 def one_folder(folders: tuple[str, ...]) -> str:
-    """Return a folder that shows what layers, the highest first, show together."""
+    """Return a folder or image file with what layers, the highest first, show together."""
     if len(folders) == 1:
         return folders[0]
     chains = [os.path.basename(path).replace("-", ":", 1) for path in reversed(folders)]
@@ -518,52 +618,3 @@ def remove(
     for each in gone:
         store.forget(each)
     return gone, collect(store, spare=before, kept=kept)
-
-
-def collect(
-    store: Store,
-    *,
-    spare: set[str] | None = None,
-    kept: set[str] | None = None,
-    everything: bool = False,
-) -> int:
-    """Remove what no image needs; return the bytes. `spare` are blobs that may go at once, others
-    only when they are an hour old: somebody may be about to name them. `kept` are the names of
-    layers' folders that machines have which do not run.
-    """
-    from .image.collecting import collect as collect_store
-
-    layers, held = open_layers(store), mounted_layers() | (kept or set())
-    return collect_store(store, layers, spare or set(), held, everything=everything)
-
-
-def check(store: Store, *, repair: bool = False) -> list[Fault]:
-    """Return what is wrong with the store; see `viscum.image.collecting.check`."""
-    from .image.collecting import check as check_store
-
-    return check_store(store, open_layers(store), repair=repair)
-
-
-# What is mounted.
-
-
-def mounted() -> list[tuple[str, str]]:
-    """Return the images that are mounted, and where."""
-    from .host import mount_lines
-
-    return [
-        (source.removeprefix(SOURCE), path)
-        for source, path, _ in mount_lines()
-        if source.startswith(SOURCE)
-    ]
-
-
-def mounted_layers() -> set[str]:
-    """Return the names of the layers that are mounted."""
-    from .host import mount_lines
-
-    found: set[str] = set()
-    for source, _, options in mount_lines():
-        if source.startswith(SOURCE):
-            found.update(part.rpartition("/")[2] for part in options.replace(",", ":").split(":"))
-    return found

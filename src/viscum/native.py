@@ -84,6 +84,13 @@ def mount(source: str, target: str, kind: str, flags: int, options: str) -> None
     _core.mount(source, target, kind, flags, options)
 
 
+def mount_erofs(file: int) -> int:
+    """Mount the EROFS image in an open file, attached nowhere; return a descriptor of its root,
+    with which it goes. Raises OSError.
+    """
+    return _core.mount_erofs(file)
+
+
 def unmount(target: str) -> None:
     """Take a mount away: umount2(2). Raises OSError."""
     _core.unmount(target)
@@ -196,6 +203,13 @@ _HINTS: Mapping[tuple[str, int], str] = {
     ("service", errno_names.EPERM): "see what it says above; may it open /dev/net/tun?",
     ("expect-host", errno_names.EXDEV): "the plan is of another kernel: compile it again",
     ("expect-file", errno_names.ESTALE): "the file was replaced since compiling: compile again",
+    (
+        "erofs",
+        errno_names.ENODEV,
+    ): "this kernel has no EROFS: pull the image with --storage overlay",
+    ("erofs", errno_names.ENOTBLK): "mounting from files takes Linux 6.12: --storage overlay",
+    ("erofs", errno_names.EPERM): "only root can mount images: pull it with --storage overlay",
+    ("erofs", errno_names.EUCLEAN): "the image file is damaged: viscum store check --repair",
     ("attach", errno_names.ELOOP): "the root has a symbolic link there: remove it",
     (
         "clone-tree",

@@ -55,12 +55,13 @@ load    cgroup-root     slot:F path:S                | open the parent of the ma
 load    inherit         slot:F number:I              | take a descriptor that the caller has open
 load    namespace       slot:F path:S                | open a namespace
 load    data            slot:F data:B                | keep bytes in a sealed file
+load    erofs           slot:F file:F                | mount an image file, attached nowhere
 prepare cgroup          slot:F root:F name:S         | make the machine's cgroup
 prepare cgroup-write    slot:F file:S data:S         | set one limit
 prepare cgroup-open     slot:F cgroup:F file:S       | open the file that a task enters through
 prepare tree            slot:F source:F idmap:O set:Ix clear:Ix recursive:I | clone a mount tree
 prepare open-in         slot:F dir:F name:S flags:Ix | open below a folder
-prepare hold            slot:F path:S                | hold a folder against whoever removes it
+prepare hold            slot:F path:S                | hold a folder or file against removal
 prepare sockets         near:F far:F                 | make the pair that a terminal is passed over
 prepare idmap           slot:F userns:F recursive:I  | map the ids of a cloned mount tree
 prepare cgroup-path     slot:F root:F path:S         | make a cgroup, with those above it

@@ -88,6 +88,7 @@ if TYPE_CHECKING:
         image: str | Image | Root | None
         pull: str
         platform: str | None
+        storage: str | None
         entrypoint: Sequence[str] | str | None
 
 
@@ -271,5 +272,6 @@ def make_spec(command: Sequence[str], options: Mapping[str, object], **fixed: ob
 OPTION_NAMES = frozenset(
     (*_PLAIN, *LIMIT_NAMES, "rootfs", "env", "workdir", "user", "groups", "mounts", "devices")
 ) | frozenset(
-    "rlimits cap_add cap_drop sysctls hosts dns oom_policy image pull platform entrypoint".split()
+    "rlimits cap_add cap_drop sysctls hosts dns oom_policy".split()
+    + "image pull platform storage entrypoint".split()
 )

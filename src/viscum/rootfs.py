@@ -6,6 +6,7 @@ import contextlib
 import os
 
 from .errors import SpecError
+from .showing import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def _rows(rootfs: Rootfs, file: str, fields: int) -> list[list[str]]:
     """Return the rows of a colon-separated file below the root; none where it is not there."""
     try:
         layers = rootfs if isinstance(rootfs, tuple) else (rootfs or "/",)
-        data = _read_layers(layers, file)
+        with shown(layers) as roots:
+            data = _read_layers(roots, file)
     except OSError:
         return []
     rows = [line.split(":") for line in data.decode("utf-8", "replace").splitlines()]

@@ -7,6 +7,7 @@ a user without has them all as his own.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -15,13 +16,16 @@ import sys
 from . import native
 from .errors import ImageError
 from .image import trees
-from .image.unpacking import MAX_BYTES, MAX_ENTRIES, unpack_stream
+from .image.incoming import Stored
+from .image.room import OverQuota, Part, Room
+from .image.unpacking import MAX_BYTES, MAX_ENTRIES, Hashed, unpack_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .host import Host
+    from .image.incoming import Blob
     from .plan import Plan
 
 __all__ = ["LocalWorker", "MappedWorker", "make_worker"]
@@ -49,7 +53,6 @@ _HINTS = {
     8: "set VISCUM_LAYER_BYTES higher, if this is meant",
     errno.ENOSPC: "the disk is full: viscum gc",
     errno.EDQUOT: "the quota is used up: viscum gc",
-    errno.EINVAL: "an owner that this user's subordinate ids do not cover?",
     errno.EMFILE: "raise ulimit -n",
 }
 
@@ -59,7 +62,10 @@ def _explain(failure: BaseException) -> ImageError:
     where = f" at {entry.decode('utf-8', 'replace')[:300]!r}" if entry else ""
     if reason == 1:
         text = (os.strerror(number) or "").lower()
-        return ImageError(f"it cannot be unpacked{where}: {text}", hint=_HINTS.get(number, ""))
+        hint = _HINTS.get(number, "")
+        if number == errno.EINVAL and not _is_host_root():
+            hint = "an owner that this user's subordinate ids do not cover?"
+        return ImageError(f"it cannot be unpacked{where}: {text}", hint=hint)
     return ImageError(f"{_REASONS.get(reason, 'damaged')}{where}", hint=_HINTS.get(reason, ""))
 
 
@@ -79,24 +85,26 @@ class LocalWorker:
 
     def unpack(
         self,
-        blob: str,
+        blob: Blob,
         diff_id: str,
         target: str,
         below: Sequence[str],
         wait: Callable[[], None],
+        room: Part,
     ) -> int:
         """Unpack a layer; see `viscum.image.layers.Worker`."""
         try:
-            with trees.opened(target) as folder, open(blob, "rb", buffering=0) as file:
+            with trees.opened(target) as folder, contextlib.closing(blob.open()) as file:
                 untar = native.Untar(folder, _flags(), MAX_BYTES, MAX_ENTRIES)
-                told = unpack_stream(file, untar, diff_id)
+                told = unpack_stream(file, untar, diff_id, room)
         except native.TarFailure as failure:
             raise _explain(failure) from None
         except OSError as error:
             raise ImageError(
-                f"{error.filename or blob}: {(error.strerror or '').lower()}"
+                f"{error.filename or 'blob'}: {(error.strerror or '').lower()}"
             ) from None
         _, size, _, untold, missing = told
+        room.settle(size)
         wait()
         lost = trees.complete(target, below, untold, missing, native.open_inside)
         if lost:
@@ -114,14 +122,42 @@ class LocalWorker:
 
         pack_layer(upper, target, skip)
 
+    def write_image(self, folder: str, path: str, allow: Callable[[int], None]) -> str:
+        """Write an EROFS image of a folder; see `viscum.image.layers.Worker`."""
+        from .image.erofs import write_image
+
+        if not _is_host_root():
+            raise ImageError(
+                "only root can keep images as EROFS: the kernel mounts them for nobody else",
+                hint="--storage overlay",
+            )
+        with open(path, "xb", buffering=0) as file, trees.opened(folder) as root:
+            with Hashed(file) as out:
+                write_image(root, out.write, allow)
+            file.flush()
+            _try_mount(path)
+        return out.digest
+
     def remove(self, path: str) -> None:
-        """Remove a folder and what is in it."""
+        """Remove a folder and what is in it, or a file."""
         trees.remove_tree(path)
 
     def sync(self, folder: str) -> None:
         """Have the file system of `folder` on disk."""
         with trees.opened(folder) as fd:
             native.sync_file_system(fd)
+
+
+def _try_mount(path: str) -> None:
+    """Have the kernel mount an image once; raises ImageError where it does not."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            os.close(native.mount_erofs(file.fileno()))
+    except OSError as error:
+        raise ImageError(
+            f"this kernel mounts no EROFS from a file: {(error.strerror or '').lower()}",
+            hint="that takes Linux 6.12; --storage overlay",
+        ) from None
 
 
 _CHILD = "import sys; sys.path[:] = {path!r}; from viscum.unpacker import serve; serve()"
@@ -161,16 +197,21 @@ class MappedWorker(LocalWorker):
 
     def unpack(
         self,
-        blob: str,
+        blob: Blob,
         diff_id: str,
         target: str,
         below: Sequence[str],
         wait: Callable[[], None],
+        room: Part,
     ) -> int:
-        """Unpack a layer once those below it are ready."""
+        """Unpack a layer once it is there, and those below it are ready."""
+        path = blob.whole()
         wait()
-        size = self._call("unpack", blob, diff_id, target, list(below))
-        return size if isinstance(size, int) else 0
+        size = self._call("unpack", path, diff_id, target, list(below), room.room.rest())
+        if not isinstance(size, int):
+            return 0
+        room.settle(abs(size))  # below 0: so much did not fit
+        return size
 
     def flatten(self, target: str, layers: Sequence[str]) -> None:
         """Show layers as one."""
@@ -206,10 +247,16 @@ def serve() -> None:
     """Do the one task that standard input says; print the answer."""
     task, *values = json.load(sys.stdin)
     worker = LocalWorker()
+
+    def _unpack(path: str, diff_id: str, target: str, below: list[str], left: int | None) -> int:
+        room = Part(Room(left))
+        try:
+            return worker.unpack(Stored(path), diff_id, target, below, lambda: None, room)
+        except OverQuota as error:
+            return -error.wanted
+
     tasks: dict[str, Callable[..., object]] = {
-        "unpack": lambda blob, diff_id, target, below: worker.unpack(
-            blob, diff_id, target, below, lambda: None
-        ),
+        "unpack": _unpack,
         "flatten": worker.flatten,
         "remove": worker.remove,
         "pack": worker.pack,

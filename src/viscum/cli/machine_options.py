@@ -218,6 +218,8 @@ def _command(parsed: Parsed, options: dict[str, object]) -> list[str]:
     name, entrypoint = choose_image(parsed), parsed.text("entrypoint")
     if name is not None:
         options["image"] = obtain(parsed, name)
+        if parsed.text("storage") is not None:
+            options["storage"] = parsed.text("storage")
         if entrypoint is not None:
             options["entrypoint"] = entrypoint
         return list(parsed.words)

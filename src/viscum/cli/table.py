@@ -26,7 +26,7 @@ _AREAS = {
         *("pull", "push", "images", "tag", "rmi", "save", "load", "import", "commit"),
         "history",
         *("login", "logout", "gc", "image inspect", "image prune", "image mount"),
-        *("image unmount", "store check"),
+        *("image unmount", "store check", "store show", "store set"),
     ),
     "oci": ("oci install", "oci uninstall", "oci runtimeclass"),
     "host": ("doctor", "version"),

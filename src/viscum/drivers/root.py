@@ -14,6 +14,7 @@ import stat
 from ..errors import SpecError
 from ..host import mount_points, submounts
 from ..plan import NONE, nul_ended, op
+from ..showing import is_image, shown
 from .kernel import KernelTree
 from .tree import CREATE_FILE, CREATE_FOLDER, KEEP, NO_LINKS, NODEV, NOEXEC, NOSUID, RDONLY
 
@@ -133,6 +134,8 @@ class RootBuilder(KernelTree):
         """Bring the layers of an image, which lie in one folder: that is cloned and mapped once.
         The highest is held, against whoever removes what no image needs.
         """
+        if is_image(self.spec.layers[0]):
+            return (self._lower_image(self.spec.layers[0]),)
         parents = {os.path.dirname(path) for path in self.spec.layers}
         if len(parents) > 1:
             raise SpecError("the layers of a root lie in different folders")
@@ -149,11 +152,26 @@ class RootBuilder(KernelTree):
             self._enter("lookup", slot, tree, name, os.O_PATH | O_DIRECTORY | os.O_NOFOLLOW)
         return slots
 
+    def _lower_image(self, path: str) -> int:
+        """Bring the image file that the root is made of: mounted once, cloned for each machine."""
+        if not (self.host.capable and self.host.full_identity and self.host.uses_detached):
+            raise SpecError(
+                f"image file {path!r} cannot be mounted here: that takes root and Linux 6.15",
+                hint="--storage overlay",
+            )
+        file, mounted, tree = self.slots(), self.slots(), self.slots()
+        self._open(file, path, os.stat(path))
+        self.parts.load.append(op("erofs", mounted, file))
+        self.parts.prepare.append(op("hold", self.slots(), path))
+        self._bring(tree, mounted, path, RDONLY, recursive=False, mapped=True)
+        self._enter("attach", tree, NONE, self._parking(), 0)
+        return tree
+
     def _mode_below(self, name: str) -> int | None:
         """Return the mode of a folder of the root that anybody may look into, else None."""
-        roots = self.spec.layers or (self.spec.rootfs or "/",)
-        modes = (_shown_mode(os.path.join(root, name)) for root in roots)
-        return next((mode for mode in modes if mode is not None), None)
+        with shown(self.spec.layers or (self.spec.rootfs or "/",)) as roots:
+            modes = (_shown_mode(os.path.join(root, name)) for root in roots)
+            return next((mode for mode in modes if mode is not None), None)
 
     def _make_overlay(self, slot: int, lower: tuple[int, ...], upper: str, work: str) -> None:
         options = nul_ended(["userxattr", ""] if self.ids.namespace else [])
@@ -196,12 +214,11 @@ class RootBuilder(KernelTree):
         """Have `upper/etc` in the writable layer; False where the root's /etc is elsewhere."""
         if not self.spec.own_root:
             return _shown_mode("/etc") is not None
-        for root in self.spec.layers or (self.spec.rootfs or "/",):
-            etc = os.path.join(root, "etc")
-            if os.path.lexists(etc):
-                if os.path.islink(etc) or not os.path.isdir(etc):
-                    return False
-                break
+        with shown(self.spec.layers or (self.spec.rootfs or "/",)) as roots:
+            paths = (os.path.join(root, "etc") for root in roots)
+            etc = next((path for path in paths if os.path.lexists(path)), None)
+            if etc and (os.path.islink(etc) or not os.path.isdir(etc)):
+                return False
         self._enter("mkdir", self.layer, "upper/etc", self.keep | 0o755)
         return True
 

@@ -9,6 +9,7 @@ import time
 
 from ..errors import ImageError
 from ..frozen import Frozen
+from .image_files import PREFIX, ImageFiles
 from .layers import chain_ids
 from .manifest import Descriptor, Index, parse_config, parse_descriptor
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from .layers import Layers
     from .store import Store
 
-__all__ = ["Fault", "chains_of", "check", "collect"]
+__all__ = ["Fault", "check", "collect"]
 
 GRACE_SECONDS = 3600.0
 READ = 1 << 20
@@ -39,15 +40,22 @@ def _manifests(store: Store) -> Iterator[tuple[str, Descriptor]]:
             yield name, descriptor
 
 
-def chains_of(store: Store) -> set[str]:
-    """Return the chain ids that the images of the store need."""
+def names_needed(store: Store, layers: Layers) -> set[str]:
+    """Return the names of the layers that the images of the store need: of one that is kept as
+    EROFS its file alone.
+    """
     needed: set[str] = set()
+    files = ImageFiles(layers)
     for _, descriptor in _manifests(store):
         with contextlib.suppress(ImageError):
             made = store.manifest(descriptor)
             if not isinstance(made, Index):
                 data = store.read(made.config.digest, "configuration")
-                needed.update(chain_ids(parse_config(data, len(made.layers)).diff_ids))
+                chains = chain_ids(parse_config(data, len(made.layers)).diff_ids)
+                image = files.path(chains[-1]) if chains else ""
+                one = bool(image) and os.path.exists(f"{image}.json")
+                paths = [image] if one else [layers.path(chain) for chain in chains]
+                needed.update(map(os.path.basename, paths))
     return needed
 
 
@@ -72,7 +80,7 @@ def collect(
                 freed += _unlink(file.path)
         with os.scandir(store.pulls) as files:
             freed += sum(_unlink(file.path) for file in files if file.stat().st_mtime <= old)
-        return freed + layers.collect(chains_of(store), kept)
+        return freed + layers.collect(names_needed(store, layers), kept)
 
 
 def _unlink(path: str) -> int:
@@ -123,6 +131,11 @@ def check(store: Store, layers: Layers, *, repair: bool = False) -> list[Fault]:
             faults.append(Fault(f"blob {reason}", digest, "", repair))
     faults += list(_images(store, bad, repair=repair))
     faults += _layers(store, layers, repair=repair)
+    files = ImageFiles(layers)
+    for name, reason in files.faults():
+        if repair:
+            files.drop(name.removeprefix(PREFIX))
+        faults.append(Fault(reason, name, "", repair))
     return faults
 
 

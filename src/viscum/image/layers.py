@@ -15,13 +15,16 @@ import time
 
 from ..errors import ImageError
 from . import document
+from .incoming import Restarted, Stored
 from .locks import Lock, lock_number
+from .room import OverQuota, Part, Room
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Protocol
 
+    from .incoming import Blob
     from .manifest import Descriptor
     from .store import Store
 
@@ -30,21 +33,28 @@ if TYPE_CHECKING:
 
         def unpack(
             self,
-            blob: str,
+            blob: Blob,
             diff_id: str,
             target: str,
             below: Sequence[str],
             wait: Callable[[], None],
+            room: Part,
         ) -> int:
             """Unpack a layer into the empty folder `target`; return its bytes. `wait` returns
-            once the layers `below` are ready.
+            once the layers `below` are ready. The bytes may come while they are unpacked: they
+            are those of the blob once `blob.whole` returns.
             """
 
         def flatten(self, target: str, layers: Sequence[str]) -> None:
             """Fill `target` with what `layers`, the lowest first, show together."""
 
+        def write_image(self, folder: str, path: str, allow: Callable[[int], None]) -> str:
+            """Write an EROFS image of a folder, and have the kernel read it; return its digest.
+            `allow` is told the size before, and raises where that is too much.
+            """
+
         def remove(self, path: str) -> None:
-            """Remove a folder and what is in it."""
+            """Remove a folder and what is in it, or a file."""
 
         def sync(self, folder: str) -> None:
             """Have the file system of `folder` on disk."""
@@ -108,11 +118,11 @@ class Layers:
         """Return whether a layer is unpacked and whole."""
         return self.note(self.path(chain)) is not None and os.path.isdir(self.path(chain))
 
-    def _publish(self, temporary: str, path: str, note: dict[str, object]) -> None:
-        """Give a finished folder its name, then say that it is whole."""
+    def publish(self, temporary: str, path: str, note: dict[str, object]) -> None:
+        """Give a finished folder or file its name, then say that it is whole."""
         data = document.write({**note, "boot": boot_id(), "synced": False, "made": time.time()})
         os.rename(temporary, path)
-        with open(f"{temporary}.json", "xb") as file:
+        with open(f"{temporary}.json", "wb") as file:  # of whoever was killed before the rename
             file.write(data)
         os.rename(f"{temporary}.json", f"{path}.json")
 
@@ -135,10 +145,17 @@ class Layers:
             raise
 
     def unpack(
-        self, layer: Descriptor, diff_id: str, chains: Sequence[str], wait: Callable[[], None]
+        self,
+        layer: Descriptor,
+        diff_id: str,
+        chains: Sequence[str],
+        wait: Callable[[], None] = lambda: None,
+        *,
+        room: Room | None = None,
+        blob: Blob | None = None,
     ) -> int:
         """Unpack the layer whose chain is the last of `chains`; `wait` returns once those below
-        it are ready.
+        it are ready. `blob` is given where it is still on its way.
 
         Returns how many bytes of files that took, 0 where it was there.
         """
@@ -148,17 +165,30 @@ class Layers:
                 return 0
             below = [self.path(each) for each in chains[:-1]]
             with self._temporary(self.path(chain)) as temporary:
-                blob = self.store.blob_path(layer.digest)
-                try:
-                    size = self.worker.unpack(blob, diff_id, temporary, below, wait)
-                except ImageError as error:
-                    raise ImageError(
-                        f"layer {layer.digest}: {error.message}", hint=error.hint
-                    ) from None
+                source = blob or Stored(self.store.blob_path(layer.digest))
+                size = self._unpack(source, layer, (diff_id, temporary, below, wait), room)
+                source.whole()
                 parent = chains[-2] if len(chains) > 1 else ""
                 note = {"diffId": diff_id, "parent": parent, "size": size}
-                self._publish(temporary, self.path(chain), note)
+                self.publish(temporary, self.path(chain), note)
             return size
+
+    def _unpack(
+        self,
+        blob: Blob,
+        layer: Descriptor,
+        rest: tuple[str, str, Sequence[str], Callable[[], None]],
+        room: Room | None,
+    ) -> int:
+        part = Part(room or Room())
+        try:
+            return self.worker.unpack(blob, *rest, part)
+        except (OverQuota, Restarted):
+            part.fail()
+            raise
+        except ImageError as error:
+            part.fail()
+            raise ImageError(f"layer {layer.digest}: {error.message}", hint=error.hint) from None
 
     def flatten(self, chains: Sequence[str]) -> str:
         """Return the folder that shows a chain as one, made where it is missing."""
@@ -169,7 +199,7 @@ class Layers:
             if self.note(path) is None:
                 with self._temporary(path) as temporary:
                     self.worker.flatten(temporary, [self.path(each) for each in chains])
-                    self._publish(temporary, path, {"parent": chains[-1], "size": 0})
+                    self.publish(temporary, path, {"parent": chains[-1], "size": 0})
         return path
 
     def roots(self, chains: Sequence[str]) -> tuple[str, ...]:
@@ -202,25 +232,43 @@ class Layers:
                         file.write(document.write({**note, "synced": True}))
                     os.rename(temporary, f"{path}.json")
 
+    def sizes(self) -> tuple[int, int]:
+        """Return the bytes that folders of layers take, and those of image files."""
+        found = {False: 0, True: 0}
+        for name in os.listdir(self.folder):
+            if name.endswith(".json"):
+                size = (self.note(f"{self.folder}/{name.removesuffix('.json')}") or {}).get("size")
+                found[name.startswith("erofs-")] += size if isinstance(size, int) else 0
+        return found[False], found[True]
+
     def collect(self, needed: set[str], kept: set[str]) -> int:
-        """Remove layers whose chains are not `needed` and that no machine holds; return how many
-        bytes of files they had. The caller keeps everybody else from adding layers.
+        """Remove layers and image files that are not among those `needed`, by their names, and
+        that no machine holds; return how many bytes of files they had. The caller keeps everybody
+        else from adding layers.
         """
-        keep = {os.path.basename(self.path(chain)) for chain in needed}
+        keep = set(needed)
         for name in kept:
             keep |= {name, *self._chain_of(name)}
         names = sorted(os.listdir(self.folder))
-        folders = [name for name in names if os.path.isdir(f"{self.folder}/{name}")]
-        spare = [name for name in folders if not {name, name.removeprefix("flat-")} & keep]
+        made = [name for name in names if not name.endswith(".json")]
+        spare = [name for name in made if not {name, name.removeprefix("flat-")} & keep]
         for name in [name for name in spare if self._is_held(name)]:
             keep |= self._chain_of(name)
         freed = sum(self._remove(name) for name in spare if name not in keep)
         for name in names:
             plain = name.removesuffix(".json")
-            if name != plain and not os.path.isdir(f"{self.folder}/{plain}"):
+            if name != plain and not os.path.lexists(f"{self.folder}/{plain}"):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{self.folder}/{name}")
         return freed
+
+    def in_use(self, chains: Sequence[str], names: set[str]) -> bool:
+        """Return whether a machine holds the root that `chains` make, or it is among `names`."""
+        top = os.path.basename(self.path(chains[-1]))
+        roots = {top, f"flat-{top}", f"erofs-{top}"}
+        return bool(roots & names) or any(
+            self._is_held(name) for name in roots if os.path.lexists(f"{self.folder}/{name}")
+        )
 
     def _chain_of(self, name: str) -> set[str]:
         """Return the names of a layer and of all below it."""
@@ -233,11 +281,12 @@ class Layers:
         return found
 
     def _locked(self, name: str) -> int:
-        """Return a descriptor of a layer's folder that nobody else holds, -1 where somebody does.
+        """Return a descriptor of a layer that nobody else holds, -1 where somebody does.
 
-        A machine holds the highest folder of its root by flock(2), as long as it lives.
+        A machine holds the highest folder of its root by flock(2), or its image file, as long as
+        it lives.
         """
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(f"{self.folder}/{name}", flags)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -254,7 +303,10 @@ class Layers:
 
     def _remove(self, name: str) -> int:
         """Remove a layer, unless somebody holds it by now; return the bytes of its files."""
-        fd = self._locked(name)
+        try:
+            fd = self._locked(name)
+        except FileNotFoundError:
+            return 0  # what another removal had left, and went with the one before
         if fd < 0:
             return 0
         path, gone = f"{self.folder}/{name}", f"{self.folder}/new-gone"

@@ -8,6 +8,7 @@ import stat
 import tarfile
 
 from ..attributes import pack_attributes
+from ..errors import ImageError
 from .trees import FOLDER, is_opaque, is_whiteout, opened
 
 TYPE_CHECKING = False
@@ -26,7 +27,10 @@ def pack_layer(upper: str, target: str, skip: Collection[str] = ()) -> None:
         open(target, "xb") as file,
         tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
-        _Packer(tar, frozenset(skip)).folder(folder, "")
+        try:
+            _Packer(tar, frozenset(skip)).folder(folder, "")
+        except RecursionError:
+            raise ImageError("what the machine wrote has folders nested too deep") from None
 
 
 class _Packer:

@@ -10,20 +10,26 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from ..errors import ImageError, ViscumError
 from ..frozen import Frozen
 from . import layers as layers_module
+from .image_files import ImageFiles
+from .incoming import Incoming, Restarted
 from .manifest import Descriptor, Index, Manifest, layer_compression, parse_config, parse_manifest
 from .platforms import Platform, choose
 from .registry import NotThere, Repository
+from .room import OverQuota
+from .settings import read_settings
 from .store import FROM_INDEX, Partial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
     from typing import Protocol
 
     from .layers import Layers
     from .manifest import Config
     from .reference import Reference
     from .registries import Registries
+    from .room import Room
     from .store import Store
     from .transport import Settings
 
@@ -65,6 +71,11 @@ class Chosen(Frozen):
     config: Config
     config_data: bytes
 
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """All that it takes in the store."""
+        return (self.top, self.descriptor, self.manifest.config, *self.manifest.layers)
+
 
 @contextlib.contextmanager
 def open_repository(
@@ -94,11 +105,20 @@ class Puller:
     """Takes images from a source into a store."""
 
     def __init__(
-        self, store: Store, layers: Layers, *, trust: Trust, progress: Progress | None = None
+        self,
+        store: Store,
+        layers: Layers,
+        *,
+        trust: Trust,
+        progress: Progress | None = None,
+        storage: str | None = None,
     ) -> None:
         self.store = store
         self.layers = layers
+        self.files = ImageFiles(layers)
         self.trust = trust
+        self.storage = storage
+        """How the image is kept; None: as it is, else as the store keeps new ones."""
         self.progress: Progress = progress or (lambda *_: None)
 
     def choose(self, source: Source, data: bytes, top: Descriptor, platform: Platform) -> Chosen:
@@ -153,9 +173,19 @@ class Puller:
             raise ImageError(f"configuration {config.digest} has {len(data)} bytes")
         return data
 
-    def pull(self, source: Source, chosen: Chosen, name: str) -> Descriptor:
-        """Take an image in, unpacked, and give it a name; return what it is in the store."""
-        self.fill(source, chosen)
+    def pull(self, source: Source, chosen: Chosen, name: str, room: Room) -> Descriptor:
+        """Take an image in, unpacked, and give it a name; return what it is in the store.
+
+        Raises OverQuota where there is not enough room; nothing refers then to what came.
+        """
+        chains = layers_module.chain_ids(chosen.config.diff_ids)
+        one_file = self.storage != "overlay" and self.files.ready(chains[-1])
+        room.take(self._lacking(chosen))
+        self.fill(source, chosen, room, unpacks=not one_file)
+        if self._storage() == "erofs":
+            self.files.make(chains, room)
+        elif self.storage == "overlay":
+            self.files.drop(chains[-1])
         descriptor = chosen.descriptor
         if chosen.top.digest != descriptor.digest:
             self.store.add(chosen.top_data, chosen.top.digest)
@@ -165,19 +195,36 @@ class Puller:
         self.store.name(name, descriptor)
         return descriptor
 
-    def fill(self, source: Source, chosen: Chosen) -> None:
-        """Take in the layers of an image, several at a time; the first failure ends it."""
+    def _storage(self) -> str:
+        return self.storage or read_settings(self.store.folder).storage
+
+    def _lacking(self, chosen: Chosen) -> int:
+        """Return how many bytes of blobs are still to come."""
+        lacking = 0
+        for blob in {each.digest: each for each in chosen.blobs}.values():
+            if not self.store.has(blob):
+                lacking += max(0, blob.size - self.store.partial_size(blob))
+        return lacking
+
+    def fill(self, source: Source, chosen: Chosen, room: Room, *, unpacks: bool) -> None:
+        """Take in the layers of an image, several at a time; the first failure ends it. A layer is
+        unpacked while it comes.
+        """
         wanted, diff_ids = chosen.manifest.layers, chosen.config.diff_ids
         chains = layers_module.chain_ids(diff_ids)
         done = [threading.Event() for _ in wanted]
         stopped = threading.Event()
-        downloads, unpacks = ThreadPoolExecutor(DOWNLOADS), ThreadPoolExecutor(UNPACKS)
-        futures = []
+        downloads, unpackers = ThreadPoolExecutor(DOWNLOADS), ThreadPoolExecutor(UNPACKS)
+        futures: list[Future[None]] = []
+        works: list[_LayerWork] = []
         for index, layer in enumerate(wanted):
-            work = _LayerWork(self, source, layer, chains[: index + 1], diff_ids[index], stopped)
-            got = downloads.submit(work.download)
-            below = done[index - 1] if index else None
-            futures += [got, unpacks.submit(work.unpack, got, below, done[index])]
+            above = chains[: index + 1]
+            work = _LayerWork(self, source, layer, above, diff_ids[index], stopped, unpacks=unpacks)
+            works.append(work)
+            futures.append(downloads.submit(work.download))
+            if unpacks:
+                below = done[index - 1] if index else None
+                futures.append(unpackers.submit(work.unpack, room, below, done[index]))
         try:
             finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
             for future in finished:
@@ -186,8 +233,10 @@ class Puller:
             stopped.set()
             for event in done:
                 event.set()
+            for work in works:
+                work.blob.end(_Stopped("stopped"))
             downloads.shutdown(cancel_futures=True)
-            unpacks.shutdown(cancel_futures=True)
+            unpackers.shutdown(cancel_futures=True)
 
 
 class _Stopped(ImageError):
@@ -205,6 +254,8 @@ class _LayerWork:
         chains: Sequence[str],
         diff_id: str,
         stopped: threading.Event,
+        *,
+        unpacks: bool,
     ) -> None:
         self.puller = puller
         self.source = source
@@ -212,6 +263,8 @@ class _LayerWork:
         self.chains = chains
         self.diff_id = diff_id
         self.stopped = stopped
+        self.unpacks = unpacks
+        self.blob = Incoming(puller.store.blob_path(layer.digest))
 
     def _tell(self, what: str, done: int = 0) -> None:
         if self.stopped.is_set():
@@ -220,19 +273,30 @@ class _LayerWork:
 
     def download(self) -> None:
         """Have the blob in the store."""
+        try:
+            self._download()
+        except BaseException as error:
+            self.blob.end(error)
+            raise
+        self.blob.end()
+
+    def _download(self) -> None:
         store = self.puller.store
         self._tell("waiting")
         with store.blob_lock(self.layer.digest):
             if store.has(self.layer):
                 self._tell("there", self.layer.size)
-                return
+                return self._tell_next()
             with Partial(store, self.layer) as partial:
+                partial.watched_by(self.blob)
                 self.source.fetch(partial, lambda size: self._tell("downloading", size))
+        return self._tell_next()
 
-    def unpack(self, got: object, below: threading.Event | None, done: threading.Event) -> None:
-        """Unpack the blob once it is there."""
-        got.result()  # type: ignore[attr-defined]
-        self._tell("unpacking", self.layer.size)
+    def _tell_next(self) -> None:
+        self._tell("unpacking" if self.unpacks else "done", self.layer.size)
+
+    def unpack(self, room: Room, below: threading.Event | None, done: threading.Event) -> None:
+        """Unpack the blob while it comes; once more where the download had to begin anew."""
 
         def ready() -> None:
             if below is not None:
@@ -240,7 +304,19 @@ class _LayerWork:
             if self.stopped.is_set():
                 raise _Stopped("stopped")
 
-        self.puller.layers.unpack(self.layer, self.diff_id, self.chains, ready)
+        layers, rest = self.puller.layers, (self.layer, self.diff_id, self.chains, ready)
+        try:
+            layers.unpack(*rest, room=room, blob=self.blob)
+        except Restarted:
+            self.blob.whole()
+            layers.unpack(*rest, room=room)
+        except OverQuota:
+            raise
+        except ImageError:
+            self.blob.whole()  # other bytes than those asked for are the reason then
+            raise
+        self.blob.whole()
+        ready()  # where this layer was there, those below it may not be: whoever waits needs all
         done.set()
         self._tell("done", self.layer.size)
 

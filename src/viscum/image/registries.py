@@ -6,6 +6,7 @@ import os
 
 from ..errors import ImageError
 from ..frozen import Frozen
+from . import short_names
 from .reference import Reference, is_short, parse_reference
 
 __all__ = ["Endpoint", "Registries", "read_registries"]
@@ -95,7 +96,19 @@ class Registries(Frozen):
         return tuple(Endpoint(*place) for place in (*places, (*own, rule.insecure)))
 
     def candidates(self, text: str) -> tuple[Reference, ...]:
-        """Return the full names that `text` may stand for, in the order they are tried."""
+        """Return the full names that `text` may stand for, in the order they are tried; raises
+        ImageError where there are several, and one has to be chosen.
+        """
+        found = self.choices(text)
+        if len(found) > 1 and self.mode == "enforcing":
+            raise ImageError(
+                f"short name {text!r} could be of {', '.join(self.search)}",
+                hint="write the registry too, or choose at a terminal: the mode is enforcing",
+            )
+        return found
+
+    def choices(self, text: str) -> tuple[Reference, ...]:
+        """Return the full names that `text` may stand for, whatever the mode is."""
         if not is_short(text):
             return (parse_reference(text),)
         plain = parse_reference(text, "localhost")
@@ -108,11 +121,6 @@ class Registries(Frozen):
                 f"short name {text!r} is neither an alias nor searched for in a registry",
                 hint="write the registry too, such as docker.io/library/NAME, or set "
                 "unqualified-search-registries in registries.conf",
-            )
-        if len(self.search) > 1 and self.mode == "enforcing":
-            raise ImageError(
-                f"short name {text!r} could be of {', '.join(self.search)}",
-                hint="write the registry too: short-name-mode is enforcing",
             )
         return tuple(parse_reference(text, registry) for registry in self.search)
 
@@ -145,6 +153,9 @@ def read_registries(files: list[str] | None = None) -> Registries:
         for rule in _rules(table, path):
             rules[rule.prefix] = rule
         aliases.update(_aliases(table, path))
+    chosen = short_names.path()
+    if files is None and os.path.exists(chosen):
+        aliases.update(_aliases(_read(chosen), chosen))
     known = tuple((name, value) for name, value in aliases.items() if value)
     search = made.search if paths and any(_is_main(path) for path in paths) else None
     if search is None:

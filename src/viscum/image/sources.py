@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tarfile
+import threading
 
 from ..errors import ImageError
 from . import document
@@ -26,6 +27,7 @@ from .store import NAME
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from typing import BinaryIO, Protocol
 
     from .store import Partial
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     class Files(Protocol):
         """Files by their names, in a folder or an archive."""
 
-        def open(self, name: str) -> BinaryIO:
+        def open(self, name: str) -> AbstractContextManager[BinaryIO]:
             """Open a file; raises ImageError."""
 
         def size(self, name: str) -> int:
@@ -79,6 +81,7 @@ class Archive:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.lock = threading.RLock()
         try:
             self.tar = tarfile.open(path, "r:*")
             self.members: dict[str, tarfile.TarInfo] = {}
@@ -108,12 +111,16 @@ class Archive:
             raise ImageError(f"{self.path} has no file {name[:200]!r}")
         return member
 
-    def open(self, name: str) -> BinaryIO:
-        """Open a file."""
-        file = self.tar.extractfile(self._member(name))
-        if file is None:
-            raise ImageError(f"{self.path} has no file {name[:200]!r}")
-        return file  # type: ignore[return-value]
+    @contextlib.contextmanager
+    def open(self, name: str) -> Iterator[BinaryIO]:
+        """Open a file. Its members are read one after the other: all share one position, and going
+        back and forth in a compressed archive would decompress it again and again.
+        """
+        with self.lock:
+            file = self.tar.extractfile(self._member(name))
+            if file is None:
+                raise ImageError(f"{self.path} has no file {name[:200]!r}")
+            yield file  # type: ignore[misc]
 
     def size(self, name: str) -> int:
         """Return the size of a file."""

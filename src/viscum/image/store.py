@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from .incoming import Incoming
+
 __all__ = ["NAME", "Partial", "Store", "open_store"]
 
 NAME = "org.opencontainers.image.ref.name"
@@ -87,6 +89,17 @@ class Store:
             return os.stat(self.blob_path(descriptor.digest)).st_size == descriptor.size
         except OSError:
             return False
+
+    def partial_size(self, descriptor: Descriptor) -> int:
+        """Return how much of a blob an earlier attempt left."""
+        try:
+            return os.stat(self.partial_path(descriptor.digest)).st_size
+        except OSError:
+            return 0
+
+    def partial_path(self, digest: str) -> str:
+        """Return where a blob is while it comes."""
+        return f"{self.pulls}/{digest.replace(':', '-')}"
 
     def read(self, digest: str, what: str, limit: int = document.MAX_DOCUMENT) -> bytes:
         """Return a small blob, its digest compared; raises ImageError."""
@@ -243,11 +256,18 @@ class Partial:
     def __init__(self, store: Store, descriptor: Descriptor) -> None:
         self.store = store
         self.descriptor = descriptor
-        self.path = f"{store.pulls}/{descriptor.digest.replace(':', '-')}"
+        self.path = store.partial_path(descriptor.digest)
         self.file = open(self.path, "a+b", buffering=0)
         self.hash = hashlib.new(descriptor.digest.partition(":")[0])
         self.size = 0
+        self.watcher: Incoming | None = None
         self._recall()
+
+    def watched_by(self, watcher: Incoming) -> None:
+        """Have somebody read the blob while it comes."""
+        self.watcher = watcher
+        watcher.begin(self.file.fileno())
+        watcher.grew(self.size)
 
     def _recall(self) -> None:
         """Take in what an earlier attempt left; more than there should be is thrown away."""
@@ -271,6 +291,8 @@ class Partial:
 
     def restart(self) -> None:
         """Begin anew: the other side does not go on from the middle."""
+        if self.watcher is not None:
+            self.watcher.restarted()
         self.file.truncate(0)
         self.hash = hashlib.new(self.descriptor.digest.partition(":")[0])
         self.size = 0
@@ -291,6 +313,8 @@ class Partial:
             raise self.store.failed(error, self.path) from None
         self.hash.update(data)
         self.size += len(data)
+        if self.watcher is not None:
+            self.watcher.grew(self.size)
 
     def discard(self) -> None:
         """Throw away what is there."""

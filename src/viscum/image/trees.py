@@ -55,32 +55,47 @@ def set_opaque(folder: int) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a folder with all that is in it, whatever its modes are; fine where it is gone."""
+    """Remove a folder with all that is in it, whatever its modes are, or a file; fine where it is
+    gone.
+    """
     parent, name = os.path.split(path)
     try:
         with opened(parent) as folder:
-            _remove(folder, name)
+            _drop(folder, name)
     except FileNotFoundError:
         return
 
 
 def _remove(folder: int, name: str) -> None:
+    """Remove a folder, without recursion: an archive may nest folders thousands deep."""
+    with _opened_to_change(name, folder) as top:
+        found = [""]
+        for path in found:  # grows meanwhile
+            with _opened_to_change(path or ".", top) as fd:
+                for below in os.listdir(fd):
+                    try:
+                        os.unlink(below, dir_fd=fd)
+                    except (IsADirectoryError, PermissionError):
+                        found.append(f"{path}/{below}" if path else below)
+        for path in reversed(found[1:]):
+            os.rmdir(path, dir_fd=top)
+    os.rmdir(name, dir_fd=folder)
+
+
+@contextlib.contextmanager
+def _opened_to_change(path: str, dir_fd: int) -> Iterator[int]:
+    """Open a folder, and have its owner write to it."""
     try:
-        fd = os.open(name, FOLDER, dir_fd=folder)
+        fd = os.open(path, FOLDER, dir_fd=dir_fd)
     except PermissionError:
-        os.chmod(name, 0o700, dir_fd=folder)
-        fd = os.open(name, FOLDER, dir_fd=folder)
+        os.chmod(path, 0o700, dir_fd=dir_fd)
+        fd = os.open(path, FOLDER, dir_fd=dir_fd)
     try:
         if not os.fstat(fd).st_mode & 0o200:
             os.fchmod(fd, 0o700)
-        for below in os.listdir(fd):
-            try:
-                os.unlink(below, dir_fd=fd)
-            except (IsADirectoryError, PermissionError):
-                _remove(fd, below)
+        yield fd
     finally:
         os.close(fd)
-    os.rmdir(name, dir_fd=folder)
 
 
 # One folder for many layers.
@@ -97,6 +112,22 @@ def flatten(target: str, layers: Sequence[str]) -> None:
 
 
 def _lay_over(source: int, into: int) -> None:
+    """Lay one layer over what is there, folder by folder and without recursion; folders get their
+    attributes last, since some do not let their owner write.
+    """
+    paths = [""]
+    for path in paths:  # grows meanwhile
+        with opened(path or ".", dir_fd=source) as below, opened(path or ".", dir_fd=into) as to:
+            names = _lay_folder(below, to)
+        paths += [f"{path}/{name}" if path else name for name in names]
+    owners = os.geteuid() == 0
+    for path in reversed(paths):
+        with opened(path or ".", dir_fd=source) as below, opened(path or ".", dir_fd=into) as to:
+            copy_attributes(below, to, owners=owners)
+
+
+def _lay_folder(source: int, into: int) -> list[str]:
+    """Lay what is in one folder over another; return the folders in it, which are made only."""
     if is_opaque(source):
         _empty(into)
     folders = []
@@ -104,28 +135,24 @@ def _lay_over(source: int, into: int) -> None:
         is_ = os.stat(name, dir_fd=source, follow_symlinks=False)
         if stat.S_ISDIR(is_.st_mode):
             folders.append(name)
+            _make(into, name)
         elif is_whiteout(is_):
             _drop(into, name)
         else:
             _link(source, into, name)
-    for name in folders:
-        with opened(name, dir_fd=source) as below, _made(into, name) as target:
-            _lay_over(below, target)
-    copy_attributes(source, into, owners=os.geteuid() == 0)
+    return folders
 
 
-@contextlib.contextmanager
-def _made(into: int, name: str) -> Iterator[int]:
+def _make(into: int, name: str) -> None:
     try:
         os.mkdir(name, 0o700, dir_fd=into)
     except FileExistsError:
         is_ = os.stat(name, dir_fd=into, follow_symlinks=False)
-        if not stat.S_ISDIR(is_.st_mode):
-            os.unlink(name, dir_fd=into)
-            os.mkdir(name, 0o700, dir_fd=into)
-    with opened(name, dir_fd=into) as fd:
-        os.fchmod(fd, 0o700)
-        yield fd
+        if stat.S_ISDIR(is_.st_mode):
+            os.chmod(name, 0o700, dir_fd=into)
+            return
+        os.unlink(name, dir_fd=into)
+        os.mkdir(name, 0o700, dir_fd=into)
 
 
 def _link(source: int, into: int, name: str) -> None:

@@ -12,8 +12,11 @@ from . import compression
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import BinaryIO, Protocol
+    from collections.abc import Callable, Iterator
+    from typing import BinaryIO, Protocol, Self
+
+    from .incoming import Reader
+    from .room import Part
 
     class Untar(Protocol):
         """What takes a tar archive piece by piece and makes files of it (viscum.native)."""
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
             """Return entries, bytes, what was left out, folders untold and links missing."""
 
 
-__all__ = ["MAX_BYTES", "MAX_ENTRIES", "unpack_stream"]
+__all__ = ["MAX_BYTES", "MAX_ENTRIES", "Hashed", "unpack_stream"]
 
 
 def _bound() -> int:
@@ -39,11 +42,22 @@ MAX_BYTES = _bound()
 MAX_ENTRIES = 4_000_000
 READ = 1 << 19
 QUEUED = 4
+LONGEST_MAGIC = 4
 
 
-def _blocks(file: BinaryIO) -> Iterator[bytes]:
-    while block := file.read(READ):
+def _first(file: Reader) -> bytes:
+    """Return the first bytes, as many as it takes to tell how they are compressed."""
+    first = b""
+    while len(first) < LONGEST_MAGIC and (block := file.read(READ)):
+        first += block
+    return first
+
+
+def _blocks(first: bytes, file: Reader) -> Iterator[bytes]:
+    block = first
+    while block:
         yield block
+        block = file.read(READ)
 
 
 class _Stage(threading.Thread):
@@ -74,24 +88,63 @@ class _Stage(threading.Thread):
         self.pieces.put(piece)
 
 
+class Hashed:
+    """Writes to a file, and hashes what is written beside it. Use it in a `with`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.hash = hashlib.sha256()
+        self.stage = _Stage(self.hash.update)
+
+    @property
+    def digest(self) -> str:
+        """The digest of what was written, after the `with`."""
+        return f"sha256:{self.hash.hexdigest()}"
+
+    def write(self, data: bytes) -> None:
+        """Write bytes, all of them."""
+        self.stage.put(data)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self.file.write(rest) :]
+
+    def __enter__(self) -> Self:
+        self.stage.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stage.put(None)
+        self.stage.join()
+
+
+def _within(room: Part | None, untar: Untar) -> Callable[[bytes], None]:
+    """Return what unpacks a piece as long as there is room for it."""
+    if room is None:
+        return untar.feed
+
+    def feed(piece: bytes) -> None:
+        room.take(len(piece))
+        untar.feed(piece)
+
+    return feed
+
+
 def unpack_stream(
-    file: BinaryIO, untar: Untar, diff_id: str
+    file: Reader, untar: Untar, diff_id: str, room: Part | None = None
 ) -> tuple[int, int, int, list[bytes], list[tuple[bytes, bytes]]]:
     """Feed the layer in `file` to `untar`; return what that tells when it is finished.
 
     How it is compressed, its first bytes say: media types are wrong often enough. Raises ImageError
-    where the bytes are not those of `diff_id`, and what `untar` raises.
+    where the bytes are not those of `diff_id`, and what `untar` and `room` raise.
     """
-    first = file.read(8)
-    file.seek(0)
-    kind = compression.detect(first)
+    first = _first(file)
     digest = hashlib.new(diff_id.partition(":")[0])
-    hasher, feeder = _Stage(digest.update), _Stage(untar.feed)
+    hasher, feeder = _Stage(digest.update), _Stage(_within(room, untar))
     stages = (hasher, feeder)
     for stage in stages:
         stage.start()
     try:
-        for piece in compression.decompressed(_blocks(file), kind):
+        for piece in compression.decompressed(_blocks(first, file), compression.detect(first)):
             for stage in stages:
                 stage.put(piece)
     finally:

@@ -54,10 +54,16 @@ def pairs(layer: str, spec: Spec) -> list[Pair]:
 
 def _found(machine: DetachedMachine) -> list[Change]:
     spec = machine.config.spec
-    if spec.layers:
-        from ... import images
+    if not spec.layers:
+        return _of_layer(machine, spec)
+    from ... import images
+    from ...showing import shown
 
-        spec = spec.replace(rootfs=images.one_folder(spec.layers), layers=())
+    with shown([images.one_folder(spec.layers)]) as (lower,):
+        return _of_layer(machine, spec.replace(rootfs=lower, layers=()))
+
+
+def _of_layer(machine: DetachedMachine, spec: Spec) -> list[Change]:
     if not spec.layer or spec.read_only:
         return []
     try:

@@ -58,6 +58,7 @@ def choose_image(parsed: Parsed) -> str | None:
 def obtain(parsed: Parsed, name: str) -> object:
     """Return the image, pulled as --pull says."""
     from ... import images
+    from .choosing_name import ask
     from .options import settings
     from .progress import Bars
 
@@ -71,4 +72,6 @@ def obtain(parsed: Parsed, name: str) -> object:
             platform=parsed.text("platform"),
             settings=settings(parsed),
             progress=bars,
+            storage=parsed.text("storage"),
+            ask=ask(),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ... import images
 from ...image.transport import Settings
+from ...storing import machine_layers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,14 +38,7 @@ def words(parsed: Parsed, least: int, most: int, usage: str) -> Sequence[str]:
 
 def kept_layers() -> set[str]:
     """Return the names of layers that machines have which live on, running or not."""
-    import os
-
-    from ...detached import machines
-
-    found: set[str] = set()
-    for machine in machines(all=True):
-        found.update(os.path.basename(path) for path in machine.config.spec.layers)
-    return found
+    return machine_layers()
 
 
 def collect(*, everything: bool = False) -> int:

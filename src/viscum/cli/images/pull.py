@@ -5,6 +5,7 @@ from __future__ import annotations
 from ... import images
 from ...image.platforms import parse_platform
 from ..several import each
+from .choosing_name import ask
 from .options import settings, words
 from .progress import Bars
 
@@ -20,9 +21,11 @@ def main(parsed: Parsed) -> int:
     words(parsed, 1, 1 << 10, "pull [OPTIONS] IMAGE…")
     platform = parse_platform(parsed.text("platform"))
 
+    storage = parsed.text("storage")
+
     def pull(name: str) -> None:
         with Bars(quiet=parsed.on("quiet")) as bars:
-            image = images.pull(name, platform, settings(parsed), bars)
+            image = images.pull(name, platform, settings(parsed), bars, storage, ask())
         print(image.id)
 
     return each(parsed.words, pull)

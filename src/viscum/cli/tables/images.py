@@ -14,10 +14,12 @@ REGISTRY = (
     Option("--cert-dir", "FOLDER", "certificates (*.crt, *.cert, *.key) for the registry"),
 )
 PLATFORM = Option("--platform", "OS/ARCHITECTURE", "another platform than this host's")
+STORAGE = Option("--storage", "erofs|overlay", "keep it as one EROFS file, or as folders")
 IMAGE = (
     Option("--image", "IMAGE", "the image that the machine's root is made of"),
     Option("--pull", "always|missing|never|newer", "when to ask the registry (missing)"),
     PLATFORM,
+    STORAGE,
     *REGISTRY,
 )
 """Options of `run` about its image."""
@@ -29,7 +31,7 @@ COMMANDS = (
         "images.pull",
         "[OPTIONS] IMAGE…",
         "take images into the store",
-        (PLATFORM, *REGISTRY, NO_BARS, HELP),
+        (PLATFORM, STORAGE, *REGISTRY, NO_BARS, HELP),
     ),
     Command(
         "push",
@@ -71,6 +73,7 @@ COMMANDS = (
         "take the images of an archive into the store",
         (
             Option("-i --input", "FILE", "archive or layout; standard input by default"),
+            STORAGE,
             NO_BARS,
             HELP,
         ),
@@ -162,6 +165,25 @@ COMMANDS = (
         "IMAGE|FOLDER…",
         "take away what image mount shows",
         (HELP,),
+    ),
+    Command(
+        "store show",
+        "images.store",
+        "[OPTIONS]",
+        "tell what the store takes and may take",
+        (FORMAT, HELP),
+    ),
+    Command(
+        "store set",
+        "images.store_set",
+        "[OPTIONS]",
+        "bound the store, or choose how it keeps images",
+        (
+            Option("--quota", "SIZE|none", "bytes that it may hold, such as 20g"),
+            Option("--over-quota", "fail|gc|evict", "what a pull does that would exceed it (fail)"),
+            Option("--storage", "erofs|overlay", "how new images are kept (overlay)"),
+            HELP,
+        ),
     ),
     Command(
         "store check",
