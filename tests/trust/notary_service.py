@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import certificates
 import trust_parts
 
-from viscum.cli.trust.remote import ask
+from viscum.image.signatures import fetch
+from viscum.image.transport import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,13 +43,10 @@ class Notary:
         """Return what fetches files, and keeps them in `kept`."""
 
         def get(path: str) -> bytes | None:
-            answer = ask("GET", f"{self.url}/v2/{name}/_trust/tuf/{path}")
-            if answer.status == 404:
-                return None
-            assert answer.status == 200, answer.body
-            if kept is not None:
-                kept[path] = answer.body
-            return answer.body
+            found = fetch(f"{self.url}/v2/{name}/_trust/tuf/{path}", Settings(), 16 << 20)
+            if kept is not None and found is not None:
+                kept[path] = found
+            return found
 
         return get
 

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 
 from viscum.cli.trust.local import DirectorySources, LayoutSources
 from viscum.cli.trust.remote import RegistrySources
+from viscum.image.registries import Endpoint
+from viscum.image.registry import Repository
+from viscum.image.transport import Settings
 from viscum.trust.references import parse_image
 
 if TYPE_CHECKING:
@@ -175,21 +178,22 @@ def make_layout(path: pathlib.Path, text: str = "one", tag: str = "v1") -> str:
     return str(entry["digest"])
 
 
-def open_sources(reference: str) -> DirectorySources | RegistrySources:
+def open_sources(reference: str, *, writes: bool = False) -> DirectorySources | RegistrySources:
     """Return the sources of an image; registries of these tests have no TLS."""
     image = parse_image(reference)
     if image.transport == "docker":
-        return RegistrySources(image, plain=True)
+        return RegistrySources(image.name, Settings(tls_verify=False), writes=writes)
     return LayoutSources(image) if image.transport == "oci" else DirectorySources(image)
 
 
 def push(layout: pathlib.Path, target: str) -> None:
     """Push the image `v1` of a layout to a registry without TLS."""
-    source = open_sources(f"oci:{layout}:v1")
-    sink = open_sources(target)
+    source, name = open_sources(f"oci:{layout}:v1"), parse_image(target).name
+    endpoint = Endpoint(name.registry, name.path)
+    sink = Repository(endpoint, Settings(tls_verify=False), writes=True)
     manifest = source.top()
     top = json.loads(manifest)
     for part in (top["config"], *top["layers"]):
-        sink.put_blob(source.blob(part["digest"]), part["digest"])
-    tag = target.rpartition(":")[2]
-    sink.put_manifest(manifest, digest_of(manifest), top["mediaType"], tag)
+        sink.put_blob(source.blob(part["digest"]))
+    sink.put_manifest(name.tag, manifest, top["mediaType"])
+    sink.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import re
 import time
 import urllib.parse
@@ -63,6 +64,7 @@ class Repository:
         self.actions = "pull,push" if writes else "pull"
         self.connection = Connection(endpoint.registry, settings, insecure=endpoint.insecure)
         self._base = ""
+        self._keeps_signatures = False
         self._header: str | None = None
         self._credentials: auth.Credentials | None = None
         self._scopes: set[str] = set()
@@ -93,6 +95,8 @@ class Repository:
             answer.drain_conn()
             answer.release_conn()
             self._base = base
+            said = answer.headers.get("X-Registry-Supports-Signatures", "")
+            self._keeps_signatures = said == "1"
             if answer.status == 401:
                 self._authorize(answer)
             break
@@ -257,9 +261,17 @@ class Repository:
 
     def put_manifest(self, target: str, data: bytes, media_type: str) -> str:
         """Put a manifest under a tag or a digest; return its digest."""
+        self._put_manifest(target, data, media_type)
+        return digest_of(data)
+
+    def put_referrer(self, data: bytes, media_type: str) -> bool:
+        """Put a manifest that refers to another; return whether the registry lists it there."""
+        return self._put_manifest(digest_of(data), data, media_type)
+
+    def _put_manifest(self, target: str, data: bytes, media_type: str) -> bool:
         answer = self._call("PUT", f"manifests/{target}", {"Content-Type": media_type}, data)
         self._expect(answer, (200, 201, 202), f"manifest {target}")
-        return digest_of(data)
+        return "OCI-Subject" in answer.headers
 
     def tags(self) -> list[str]:
         """Return the tags of the repository."""
@@ -295,10 +307,10 @@ class Repository:
         return [each for each, kind in kinds if artifact_type in ("", kind.artifact_type)]
 
     def signatures(self, digest: str) -> list[bytes]:
-        """Return what the registry's API extension for signatures has (X-Registry-Supports)."""
-        import base64
-
+        """Return what the API extension for signatures has, where the registry offers it."""
         base = self._find().removesuffix("v2/")
+        if not self._keeps_signatures:
+            return []
         url = f"{base}extensions/v2/{self.endpoint.path}/signatures/{check_digest(digest)}"
         try:
             answer = self._call("GET", url)
@@ -306,8 +318,13 @@ class Repository:
         except NotThere:
             return []
         rows = document.list_of(value, "signatures", dict, "signatures")
-        texts = [document.field(row, "content", str, "", "signatures") for row in rows]
-        return [base64.b64decode(text) for text in texts]
+        kinds = [(row.get("schemaVersion"), row.get("type")) for row in rows]
+        known = [row for row, kind in zip(rows, kinds, strict=True) if kind == (2, "atomic")]
+        texts = [document.field(row, "content", str, "", "signatures") for row in known]
+        try:
+            return [binascii.a2b_base64(text, strict_mode=True) for text in texts]
+        except ValueError:
+            raise ImageError(f"{self}: a signature of {digest} is not base64") from None
 
     # Blobs.
 
@@ -375,19 +392,28 @@ class Repository:
 
     def upload(self, descriptor: Descriptor, path: str, progress: Callable[[int], None]) -> None:
         """Put the file at `path` there as a blob."""
+        self._upload(descriptor.digest, descriptor.size, lambda: _file_pieces(path, progress))
+
+    def put_blob(self, data: bytes) -> None:
+        """Put a small blob there, where it is not yet."""
+        digest = digest_of(data)
+        if not self.has_blob(digest):
+            self._upload(digest, len(data), data)
+
+    def _upload(self, digest: str, size: int, body: bytes | Callable[[], Iterator[bytes]]) -> None:
         answer = self._call("POST", "blobs/uploads/", {"Content-Length": "0"}, b"")
-        self._expect(answer, (202,), f"upload of {descriptor.digest}")
+        self._expect(answer, (202,), f"upload of {digest}")
         target = answer.headers.get("Location", "")
         url = join(f"{self._base}{self.endpoint.path}/", target)
         if origin(self._base)[0] == "https" and origin(url)[0] != "https":
             raise ImageError(f"{self}: an upload is sent from https to http")
-        url += ("&" if "?" in url else "?") + f"digest={descriptor.digest}"
+        url += ("&" if "?" in url else "?") + f"digest={digest}"
         headers = {
             "Content-Type": "application/octet-stream",
-            "Content-Length": str(descriptor.size),
+            "Content-Length": str(size),
         }
-        answer = self._call("PUT", url, headers, lambda: _file_pieces(path, progress))
-        self._expect(answer, (201, 202, 204), f"upload of {descriptor.digest}")
+        answer = self._call("PUT", url, headers, body)
+        self._expect(answer, (201, 202, 204), f"upload of {digest}")
 
 
 def _file_pieces(path: str, progress: Callable[[int], None]) -> Iterator[bytes]:

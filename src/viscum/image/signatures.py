@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import urllib.parse
 
+import urllib3
+
 from ..errors import ImageError
 from .registry import NotThere, Repository
+from .transport import Connection, Settings, explain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .pulling import Source
 
-__all__ = ["Signatures"]
+__all__ = ["Signatures", "fetch"]
 
 MAX_SIGNATURE = 4 << 20
 
@@ -27,20 +30,9 @@ class Signatures:
         kind = urllib.parse.urlsplit(url).scheme
         if kind == "file":
             return _read_file(urllib.parse.unquote(urllib.parse.urlsplit(url).path))
-        from .transport import Connection, Settings
-
-        connection = Connection(urllib.parse.urlsplit(url).netloc, Settings())
-        try:
-            answer = connection.request("GET", url)
-            if answer.status == 404:
-                answer.drain_conn()
-                return None
-            data = answer.read(MAX_SIGNATURE + 1)
-            if answer.status != 200 or len(data) > MAX_SIGNATURE:
-                raise ImageError(f"{url}: status {answer.status}, {len(data)} bytes")
-            return data
-        finally:
-            connection.close()
+        if kind not in ("http", "https"):
+            raise ImageError(f"{url[:200]!r} is no address of signatures", hint="file, http, https")
+        return fetch(url, Settings(), MAX_SIGNATURE)
 
     def manifest(self, tag_or_digest: str) -> bytes | None:
         """Return a manifest of the image's repository, None where it has none."""
@@ -66,6 +58,26 @@ class Signatures:
     def signature_extension(self, digest: str) -> list[bytes]:
         """Return what the registry's API extension for signatures has."""
         return self.source.signatures(digest) if isinstance(self.source, Repository) else []
+
+
+def fetch(url: str, settings: Settings, limit: int) -> bytes | None:
+    """Return what a web address has, at most `limit` bytes; None where nothing is."""
+    connection = Connection(urllib.parse.urlsplit(url).netloc, settings)
+    try:
+        answer = connection.request("GET", url)
+        if answer.status == 404:
+            answer.drain_conn()
+            return None
+        if answer.status != 200:
+            raise ImageError(f"{url}: status {answer.status}")
+        data = answer.read(limit + 1)
+    except urllib3.exceptions.HTTPError as error:
+        raise explain(error, url) from None
+    finally:
+        connection.close()
+    if len(data) > limit:
+        raise ImageError(f"{url} has more than {limit} bytes")
+    return data
 
 
 def _read_file(path: str) -> bytes | None:

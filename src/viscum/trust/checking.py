@@ -80,7 +80,7 @@ def _first_good(attempts: Iterator[Signer], nothing: str) -> str:
         for attempt in attempts:
             try:
                 return attempt()
-            except TrustError as error:
+            except ViscumError as error:  # of ours, or of a source that lacks a part of it
                 reasons.append(str(error)[:_LENGTH])
     except TrustError as error:  # what lies beside the image cannot even be listed
         reasons.append(str(error)[:_LENGTH])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ..parser import HELP, Command, Option
+from .images import REGISTRY
 from .volumes import FORMAT
 
 __all__ = ["COMMANDS"]
 
-_TLS = Option("--tls-verify", "", "false: reach the registry without TLS")
 _POLICY = Option("--policy", "FILE", "the policy, instead of the one in force")
 _FORMAT = Option("--format", "text|json", "how to print it")
 
@@ -26,7 +26,7 @@ COMMANDS = (
             Option("--expires", "DAYS", "when a signature of Notation ends (never)"),
             Option("--identity", "NAME:TAG", "the name that is signed for, instead of IMAGE"),
             Option("--password-file", "FILE", "the key's password, instead of COSIGN_PASSWORD"),
-            _TLS,
+            *REGISTRY,
             HELP,
         ),
     ),
@@ -40,7 +40,7 @@ COMMANDS = (
             Option("--notary-server", "URL", "ask this server what the tag is"),
             Option("--notary-root", "FILE", "certificates, one of which the root must be by"),
             _FORMAT,
-            _TLS,
+            *REGISTRY,
             HELP,
         ),
     ),
@@ -70,6 +70,6 @@ COMMANDS = (
         "trust.verify",
         "[OPTIONS] IMAGE",
         "say which rule of which scope allows or refuses an image, and why",
-        (_POLICY, _FORMAT, _TLS, HELP),
+        (_POLICY, _FORMAT, *REGISTRY, HELP),
     ),
 )

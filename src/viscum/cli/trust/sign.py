@@ -10,31 +10,27 @@ from ...errors import SpecError, TrustError
 from ...trust import attaching
 from ...trust.material import read_file
 from .local import LayoutSources, write_url
-from .sources import asked_image, open_sources
+from .sources import open_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ...trust.attaching import Sink, Target
     from ..parser import Parsed
-    from .local import DirectorySources
-    from .remote import RegistrySources
-
-    Sources = DirectorySources | RegistrySources
+    from .sources import Sources
 
 __all__ = ["main"]
 
 
 def main(parsed: Parsed) -> int:
     """Run the command."""
-    _, image = asked_image(parsed)
     kinds = {"gpg_key": _gpg, "cosign_key": _cosign, "notation_key": _notation}
     given = [kind for kind in kinds if parsed.text(kind)]
     if not given:
         raise SpecError("there is no key to sign with", hint="--gpg-key, --cosign-key, …")
-    sources = open_sources(image, parsed)
-    target = attaching.Target(image, sources.top(), parsed.text("identity") or "")
-    for kind in given:
-        print(kinds[kind](parsed, target, sources))
+    with open_image(parsed, writes=True) as (image, sources):
+        target = attaching.Target(image, sources.top(), parsed.text("identity") or "")
+        for kind in given:
+            print(kinds[kind](parsed, target, sources))
     return 0
 
 

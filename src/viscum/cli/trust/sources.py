@@ -2,39 +2,69 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from ...errors import SpecError, TrustError
 from ...trust.references import parse_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ...trust.references import Image
     from ..parser import Parsed
     from .local import DirectorySources
     from .remote import RegistrySources
 
-__all__ = ["asked_image", "open_sources", "output_format"]
+    Sources = DirectorySources | RegistrySources
+
+__all__ = ["open_image", "output_format", "the_image"]
 
 
-def asked_image(parsed: Parsed) -> tuple[str, Image]:
-    """Return the one image that a command was given, as text and taken apart."""
+def the_image(parsed: Parsed) -> str:
+    """Return the one image that a command was given."""
     if len(parsed.words) != 1:
         raise SpecError(f"one image is needed, not {len(parsed.words)}", hint="docker://NAME:TAG")
-    return parsed.words[0], parse_image(parsed.words[0])
+    return parsed.words[0]
 
 
-def open_sources(image: Image, parsed: Parsed) -> DirectorySources | RegistrySources:
-    """Return what gives access to an image and to what lies beside it."""
+@contextlib.contextmanager
+def open_image(parsed: Parsed, *, writes: bool = False) -> Iterator[tuple[Image, Sources]]:
+    """Yield the one image that a command was given, and what gives access to it and to what lies
+    beside it. Short names of images are looked up as pulls do.
+    """
     from .local import DirectorySources, LayoutSources
 
+    image = parse_image(the_image(parsed))
     if image.transport == "dir":
-        return DirectorySources(image)
-    if image.transport == "oci":
-        return LayoutSources(image)
-    if image.transport == "docker":
-        from .remote import RegistrySources
+        yield image, DirectorySources(image)
+    elif image.transport == "oci":
+        yield image, LayoutSources(image)
+    elif image.transport == "docker":
+        image, sources = _open_registry(parsed, writes=writes)
+        with contextlib.closing(sources):
+            yield image, sources
+    else:
+        hint = "dir:, oci:, docker://"
+        raise TrustError(f"images of {image.transport}: cannot be looked at here", hint=hint)
 
-        return RegistrySources(image, plain=parsed.options.get("tls_verify") is False)
-    raise TrustError(f"images of {image.transport}: cannot be looked at here", hint="dir:, oci:")
+
+def _open_registry(parsed: Parsed, *, writes: bool) -> tuple[Image, RegistrySources]:
+    from ...image.registry import NotThere
+    from ...images import configured_registries
+    from ..images.options import settings
+    from .remote import RegistrySources
+
+    text = the_image(parsed).removeprefix("docker:").removeprefix("//")
+    found = [parse_image(f"docker://{one}") for one in configured_registries().candidates(text)]
+    failure: NotThere | None = None
+    for image in found:
+        assert image.name is not None  # noqa: S101 - for the types
+        try:
+            return image, RegistrySources(image.name, settings(parsed), writes=writes)
+        except NotThere as error:
+            failure = failure or error
+    raise failure or TrustError(f"{text!r} is nowhere")
 
 
 def output_format(parsed: Parsed) -> str:
