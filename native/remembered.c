@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MAX_KEY  (1 << 20)
@@ -137,8 +138,10 @@ int vs_key_make(struct vs_key *key, int argc, char **argv) {
     if (!key->data || find_state(key->state, sizeof key->state) < 0) return -1;
     for (int i = 1; i < argc; i++)
         if (add_text(key, argv[i]) < 0) return -1;
-    static const char *const variables[] = {"HOME", "VISCUM_DATA", "XDG_DATA_HOME"};
-    for (int i = 0; i < 3; i++)
+    static const char *const variables[] = {
+        "HOME",          "VISCUM_DATA",     "XDG_DATA_HOME",
+        "VISCUM_POLICY", "XDG_CONFIG_HOME", "VISCUM_REGISTRIES_D"};
+    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++)
         if (add_text(key, getenv(variables[i])) < 0) return -1;
     if (add_process(key) < 0 || add_host(key) < 0) return -1;
     snprintf(key->path, sizeof key->path, "%s/plans/%016llx", key->state,
@@ -174,6 +177,42 @@ static char *next_part(char **at, const char *end, size_t *size) {
     return part;
 }
 
+/* Whether the policy's verdict on an image still holds (viscum.admission): from when until when,
+ * then each file that it rests on, as a path and the identity that it had. */
+static int conditions_hold(char *at, size_t size) {
+    char *end = at + size;
+    uint64_t times[2], known[6], now = (uint64_t)time(NULL);
+    size_t length;
+    char path[4096];
+    if (size == 0) return 1; /* there is no image */
+    char *part = next_part(&at, end, &length);
+    if (!part || length != sizeof times) return 0;
+    memcpy(times, part, sizeof times);
+    if (now < times[0] || now >= times[1]) return 0;
+    while (at < end) {
+        struct stat is;
+        uint64_t found[6] = {0};
+        char *name = next_part(&at, end, &length);
+        if (!name || length >= sizeof path) return 0;
+        memcpy(path, name, length);
+        path[length] = 0;
+        part = next_part(&at, end, &length);
+        if (!part || length != sizeof known) return 0;
+        memcpy(known, part, sizeof known);
+        if (stat(path, &is) == 0) {
+            uint64_t own[6] = {is.st_dev,
+                               is.st_ino,
+                               is.st_mode,
+                               (uint64_t)is.st_size,
+                               (uint64_t)is.st_ctim.tv_sec,
+                               (uint64_t)is.st_ctim.tv_nsec};
+            memcpy(found, own, sizeof found);
+        }
+        if (memcmp(found, known, sizeof found) != 0) return 0;
+    }
+    return 1;
+}
+
 static char *copy(const char *part, size_t size) {
     char *data = malloc(size + 1); /* aligned, as the decoder wants it */
     if (!data) return NULL;
@@ -193,15 +232,17 @@ static int read_living(struct vs_remembered *remembered, char *at, const char *e
 }
 
 int vs_remembered_read(const struct vs_key *key, struct vs_remembered *remembered) {
-    size_t size, key_size, notes_size;
+    size_t size, key_size, notes_size, conditions_size;
     char *data = read_whole(key->path, &size);
     *remembered = (struct vs_remembered){0};
     if (!data) return -1;
     char *at = data, *end = data + size;
     char *own = next_part(&at, end, &key_size);
-    char *plan = own ? next_part(&at, end, &remembered->plan_size) : NULL;
+    char *conditions = own ? next_part(&at, end, &conditions_size) : NULL;
+    char *plan = conditions ? next_part(&at, end, &remembered->plan_size) : NULL;
     char *notes = plan ? next_part(&at, end, &notes_size) : NULL;
     if (!notes || key_size != key->size || memcmp(own, key->data, key_size) != 0) return -1;
+    if (!conditions_hold(conditions, conditions_size)) return -1;
     remembered->plan = copy(plan, remembered->plan_size);
     remembered->notes = copy(notes, notes_size);
     if (!remembered->plan || !remembered->notes) return -1;

@@ -1,7 +1,7 @@
 /* Plans of commands that were compiled before. A file in the cache is parts, each with its length
- * before it: the key, the encoded plan, and what to know beside it; for a machine that lives on
- * also its config and its monitor's settings. A file counts only where its key is, byte for byte,
- * the key of the command at hand. */
+ * before it: the key, on what a verdict of the policy rests, the encoded plan, and what to know
+ * beside it; for a machine that lives on also its config and its monitor's settings. A file counts
+ * only where its key is, byte for byte, the key of the command at hand. */
 #ifndef VISCUM_REMEMBERED_H
 #define VISCUM_REMEMBERED_H
 

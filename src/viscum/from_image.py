@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from . import images
+from .admission import admit
 from .errors import SpecError
 from .images import Image, Root
 from .showing import shown
@@ -19,6 +20,14 @@ __all__ = ["apply_image", "pin"]
 
 _roots: dict[tuple[object, ...], Root] = {}
 MAX_KEPT = 64
+
+
+def _admitted(options: Mapping[str, object]) -> Root:
+    """Return what a machine needs of the image in `options`, if the policy allows it now."""
+    root = _root(options)
+    if root.descriptor is not None:
+        admit(images.own_store(), root.name, root.descriptor)
+    return root
 
 
 def _root(options: Mapping[str, object]) -> Root:
@@ -51,7 +60,7 @@ def _root(options: Mapping[str, object]) -> Root:
 
 def pin(options: Mapping[str, object]) -> Root:
     """Return the image in `options` as it is now, whatever its name comes to stand for."""
-    return _root(options)
+    return _admitted(options)
 
 
 def _command(root: Root, given: Sequence[str], options: Mapping[str, object]) -> tuple[str, ...]:
@@ -115,7 +124,7 @@ def apply_image(
     """
     if options.get("rootfs") is not None:
         raise SpecError("an image and a rootfs were given", hint="leave one of them out")
-    root = _root(options)
+    root = _admitted(options)
     config, made, fields = root.config, dict(options), dict(fixed)
     idle = bool(fields.get("idle")) and not fields.get("detached")
     words = () if idle else _command(root, command, options)
@@ -135,6 +144,8 @@ def apply_image(
         fields["stop_signal"] = signal_of(config.stop_signal)
     _volumes(root, made)
     fields.update(layers=root.layers, image=root.name, image_digest=root.digest)
+    if root.descriptor is not None:
+        fields["image_notes"] = root.descriptor.annotations
     workdir = made.get("workdir")
     if workdir and _missing_folder(root, str(workdir)):
         fields["folders"] = _with_parents(str(workdir))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
+from .admission import MADE_HERE, ORIGIN, ask
 from .errors import ImageError, SpecError
 from .image.manifest import Descriptor, Index, parse_manifest
 from .image.platforms import parse_platform
@@ -157,8 +158,9 @@ def import_file(
     """
     from .image import building
 
-    store = own_store()
+    store, origin = own_store(), f"tarball:{os.path.abspath(path)}"
     full = _new_name(name)
+    ask(origin)
     config = building.new_config(parse_platform(None), changes)
 
     def add(room: Room, own: set[str]) -> Image:
@@ -166,7 +168,7 @@ def import_file(
         own.add(layer.digest)
         room.take(layer.size)
         building.add_history(config, diff_id, f"viscum import {os.path.basename(path)}", message)
-        return _built(store, config, [layer], full, room, own)
+        return _built(store, config, [layer], full, origin, room, own)
 
     return _within_quota(store, add)
 
@@ -203,7 +205,8 @@ def commit(
         own.add(layer.digest)
         room.take(layer.size)
         building.extend(config, diff_id, "viscum commit", message, changes)
-        return _built(store, config, [*manifest.layers, layer], full, room, own)
+        layers = [*manifest.layers, layer]
+        return _built(store, config, layers, full, f"{MADE_HERE}{full}", room, own)
 
     return _within_quota(store, add)
 
@@ -231,12 +234,13 @@ def _built(
     config: dict[str, object],
     layers: Sequence[Descriptor],
     name: str,
+    origin: str,
     room: Room,
     own: set[str],
 ) -> Image:
     from .image.targets import add_image
 
-    descriptor = add_image(store, config, layers)
+    descriptor = add_image(store, config, layers).replace(annotations=((ORIGIN, origin),))
     own.add(descriptor.digest)
     image = read_image(store, name, descriptor, parse_platform(None))
     own.add(image.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
+from .admission import Gate
 from .errors import ImageError, SpecError
 from .frozen import Frozen
 from .image import short_names
@@ -74,6 +75,8 @@ class Root(Frozen):
     config: Config
     name: str
     digest: str
+    descriptor: Descriptor | None = None
+    """The entry of the store; the policy is asked about it before it runs."""
 
 
 class Image(Frozen):
@@ -282,17 +285,6 @@ def parse_check(text: str) -> None:
 # Pulling.
 
 
-def _trust(reference: str) -> Callable[[Source, Descriptor, bytes], None]:
-    """Return the check of the host's policy for an image asked for as `reference`."""
-    from . import trust
-    from .image.signatures import Signatures
-
-    def check(source: Source, descriptor: Descriptor, data: bytes) -> None:
-        trust.check(reference, descriptor.digest, data, Signatures(source))
-
-    return check
-
-
 def check_storage(storage: str | None) -> None:
     """Raise SpecError for a way to keep images that there is not, or not for this user."""
     if storage is not None and storage not in STORAGES:
@@ -308,8 +300,10 @@ def _puller(store: Store, reference: str, progress: Progress | None, storage: st
     from .image.pulling import Puller
 
     check_storage(storage)
-    trust, layers = _trust(reference), open_layers(store)
-    return Puller(store, layers, trust=trust, progress=progress, storage=storage)
+    gate, layers = Gate(reference), open_layers(store)
+    return Puller(
+        store, layers, trust=gate, notes=gate.notes, progress=progress, storage=storage
+    )
 
 
 def pull(
@@ -538,7 +532,7 @@ def prepare(image: Image, storage: str | None = None) -> Root:
     else:
         _unpack_missing(store, layers, image)
         roots = layers.roots(chains)
-    return Root(roots, image.config, image.name, image.digest)
+    return Root(roots, image.config, image.name, image.digest, image.descriptor)
 
 
 def _make_file(store: Store, files: ImageFiles, image: Image) -> None:

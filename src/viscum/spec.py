@@ -296,6 +296,8 @@ class Spec(Frozen):
     image: str = ""
     """Name of the image that `layers` are of, and the digest of its manifest."""
     image_digest: str = ""
+    image_notes: tuple[tuple[str, str], ...] = ()
+    """What the store knows of it: what it was pulled as, and which signatures it has."""
     folders: tuple[str, ...] = ()
     """Folders to be made in the root where it lacks them."""
 

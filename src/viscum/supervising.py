@@ -42,6 +42,10 @@ def start(record: Record, client: int = -1) -> Compiled:
     config = record.config
     if not os.access(MONITOR, os.X_OK):
         raise HostError(f"{MONITOR!r} is missing", hint="install viscum again")
+    if config.spec.image_digest:
+        from .admission import admit_spec
+
+        admit_spec(config.spec)
     held = volumes.prepare(config.spec.mounts, config.spec.identity[:2])
     try:
         return _launch(record, config, host, client)

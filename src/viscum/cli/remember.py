@@ -8,6 +8,7 @@ only written. What a key cannot hold is never remembered.
 from __future__ import annotations
 
 import os
+import struct
 
 from ..errors import ViscumError
 from ..places import data_folder, make_folder, run_folder
@@ -81,7 +82,7 @@ def remember(parsed: Parsed, spec: Spec, compiled: Compiled) -> None:
     slot, name = compiled.files[OOM_PLACE]
     uid, gid = compiled.owner
     notes = f"{int(parsed.on('interactive'))} {slot} {name} {uid} {gid}".encode()
-    _keep(compiled.plan.encode(), notes)
+    _keep(spec, compiled.plan.encode(), notes)
 
 
 def remember_living(parsed: Parsed, config: Config, compiled: Compiled) -> None:
@@ -104,10 +105,30 @@ def remember_living(parsed: Parsed, config: Config, compiled: Compiled) -> None:
     }
     lines = "".join(f"{key} {value}\n" for key, value in notes.items())
     settings = settings_text(config, compiled).encode()
-    _keep(compiled.plan.encode(), lines.encode(), config.encode(), settings)
+    _keep(config.spec, compiled.plan.encode(), lines.encode(), config.encode(), settings)
 
 
-def _keep(*parts: bytes) -> None:
+def _conditions(spec: Spec) -> bytes | None:
+    """Return what must be as it is for the policy's verdict on the image to hold: from when until
+    when, and files with their identities. None where that cannot be told.
+    """
+    if not spec.image_digest:
+        return b""
+    from ..admission import verdict_of
+
+    verdict = verdict_of(spec.image_digest)
+    if verdict is None or verdict.until <= verdict.made:
+        return None
+    parts = [struct.pack("<2Q", verdict.made, verdict.until)]
+    for path, identity in verdict.files:
+        parts += [os.fsencode(path), struct.pack("<6Q", *identity)]
+    return b"".join(map(_part, parts))
+
+
+def _keep(spec: Spec, *parts: bytes) -> None:
+    conditions = _conditions(spec)
+    if conditions is None:
+        return
     with open(key_descriptor, "rb") as file:
         file.seek(0)
         key = file.read()
@@ -119,7 +140,7 @@ def _keep(*parts: bytes) -> None:
         _forget_oldest(folder)
         temporary = f"{plan_path}.{os.getpid()}"
         with open(temporary, "xb") as file:
-            file.write(b"".join(map(_part, (key, *parts))))
+            file.write(b"".join(map(_part, (key, conditions, *parts))))
         os.rename(temporary, plan_path)
     except (OSError, ViscumError):
         return  # only the next start would have been faster

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
             """Take note: `what` is "waiting", "downloading", "unpacking", "done", "there"."""
 
     Trust = Callable[[Source, Descriptor, bytes], None]
+    Notes = Callable[[Store], tuple[tuple[str, str], ...]]
 
 
 __all__ = ["Chosen", "Puller", "open_repository"]
@@ -110,6 +111,7 @@ class Puller:
         layers: Layers,
         *,
         trust: Trust,
+        notes: Notes = lambda _: (),
         progress: Progress | None = None,
         storage: str | None = None,
     ) -> None:
@@ -119,6 +121,7 @@ class Puller:
         self.trust = trust
         self.storage = storage
         """How the image is kept; None: as it is, else as the store keeps new ones."""
+        self.notes = notes
         self.progress: Progress = progress or (lambda *_: None)
 
     def choose(self, source: Source, data: bytes, top: Descriptor, platform: Platform) -> Chosen:
@@ -190,6 +193,8 @@ class Puller:
         if chosen.top.digest != descriptor.digest:
             self.store.add(chosen.top_data, chosen.top.digest)
             descriptor = descriptor.replace(annotations=((FROM_INDEX, chosen.top.digest),))
+        notes = (*descriptor.annotations, *self.notes(self.store))
+        descriptor = descriptor.replace(annotations=notes)
         self.store.add(chosen.config_data, chosen.manifest.config.digest)
         self.store.add(chosen.data, chosen.descriptor.digest)
         self.store.name(name, descriptor)

@@ -29,6 +29,9 @@ __all__ = ["NAME", "Partial", "Store", "open_store"]
 NAME = "org.opencontainers.image.ref.name"
 FROM_INDEX = "org.viscum.image.index"
 """Annotation of an image that was chosen from an index: the digest of that."""
+EVIDENCE = "org.viscum.image.signatures"
+"""Annotation of an image: the digest of a blob with the signatures that were looked at."""
+BESIDE = (FROM_INDEX, EVIDENCE)
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 EMPTY = b'{"schemaVersion":2,"manifests":[]}'
 MAX_INDEX = 64 << 20
@@ -208,8 +211,7 @@ class Store:
             if one.digest in found:
                 continue
             found.add(one.digest)
-            if one.note(FROM_INDEX):
-                found.add(one.note(FROM_INDEX))
+            found.update(filter(None, map(one.note, BESIDE)))
             found.update(self._blobs_of(one, rest))
         return found
 

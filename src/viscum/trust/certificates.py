@@ -6,6 +6,7 @@ import datetime as dt
 
 from ..errors import TrustError
 from .material import need_library
+from .watching import note_end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ def check_pki(leaf: Certificate, between: list[Certificate], rule: Pki) -> str:
         own = rule.intermediates
         between = [*between, *load_certificates(own.read(), str(own))]
     verify_chain(leaf, between, roots, dt.datetime.now(dt.UTC))
+    for certificate in (leaf, *between, *roots):
+        note_end(certificate.not_valid_after_utc)
     emails, hosts = _names(leaf)
     for wanted, found in ((rule.email, emails), (rule.hostname, hosts)):
         if wanted and wanted not in found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import TrustError, ViscumError
 from ..frozen import Frozen
+from .watching import note_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ MAX_MATERIAL = 4 * 1024 * 1024
 
 def read_file(path: str, what: str, *, limit: int = MAX_MATERIAL) -> bytes:
     """Return what the file `path` holds; raises TrustError, which calls it `what`."""
+    note_file(path)
     try:
         with open(path, "rb") as file:
             data = file.read(limit + 1)

@@ -12,6 +12,7 @@ import datetime as dt
 from ..errors import TrustError
 from ..frozen import Frozen
 from .material import need_library
+from .watching import note_end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def verify_message(message: bytes, keys: list[pysequoia.Cert]) -> Signed:
             continue
         reason = _fault(key, signature.signing_key)
         if not reason:
+            _note_ends(key, signature.signing_key, message)
             owner = str(key.user_ids[0]) if key.user_ids else ""
             return Signed(bytes(done.bytes), key.fingerprint, signature.signing_key, owner)
     raise TrustError(reason)
@@ -176,6 +178,15 @@ def _fault(key: pysequoia.Cert, signing_key: str) -> str:
         if part.validity and part.created + part.validity <= now:
             return f"the subkey {signing_key} expired"
     return ""
+
+
+def _note_ends(key: pysequoia.Cert, signing_key: str, message: bytes) -> None:
+    note_end(key.expiration)
+    for part in _parts(key):
+        if part.fingerprint == signing_key and part.validity:
+            note_end(part.created + part.validity)
+    for packet in _signatures(message):
+        note_end(packet.signature_expiration_time)
 
 
 def sign_message(payload: bytes, secret: bytes, password: str | None, source: str) -> bytes:

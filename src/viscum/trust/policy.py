@@ -12,6 +12,7 @@ from ..frozen import Frozen
 from .rules import parse_rule
 from .scopes import scopes
 from .strict import member_path, read_json
+from .watching import note_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def find_policy() -> tuple[str, bool]:
     for top in (os.path.expanduser("~/.config"), "/etc"):
         for name in ("viscum", "containers"):
             path = os.path.join(top, name, "policy.json")
+            note_file(path)
             if os.path.lexists(path):
                 return path, name == "viscum"
     return "", True

@@ -8,6 +8,7 @@ from ..errors import TrustError
 from ..frozen import Frozen
 from .material import read_file
 from .scopes import name_scopes
+from .watching import note_file
 from .yamlsubset import read_yaml
 
 TYPE_CHECKING = False
@@ -46,6 +47,8 @@ def configuration_folder() -> str:
     """Return the folder of registries.d that is in force."""
     given = os.environ.get("VISCUM_REGISTRIES_D")
     own = os.path.expanduser("~/.config/containers/registries.d")
+    if not given:
+        note_file(own)
     return given or (own if os.path.isdir(own) else "/etc/containers/registries.d")
 
 
@@ -93,6 +96,7 @@ def configured(folder: str = "") -> dict[str, Storage]:
     """
     folder = folder or configuration_folder()
     found: dict[str, Storage] = {}
+    note_file(folder)
     try:
         names = sorted(name for name in os.listdir(folder) if name.endswith(".yaml"))
     except (FileNotFoundError, NotADirectoryError):

@@ -9,6 +9,7 @@ import os
 from ...errors import SpecError, TrustError
 from ...trust.material import read_file
 from ...trust.policy import PERMISSIVE, find_policy, parse_policy
+from ...trust.references import OTHERS, PATHS
 from ...trust.strict import read_json
 
 TYPE_CHECKING = False
@@ -65,7 +66,7 @@ def _split(text: str) -> tuple[str, str]:
     if text == "default":
         return "", ""
     transport, colon, scope = text.partition(":")
-    known = ("docker", "dir", "oci", "oci-archive", "docker-archive", "docker-daemon", "atomic")
+    known = (*PATHS, *OTHERS, "docker", "atomic")
     if colon and transport in known:
         return transport, scope.removeprefix("//") if transport == "docker" else scope
     return "docker", text

@@ -10,10 +10,11 @@ from __future__ import annotations
 import datetime as dt
 import os
 
-from ...errors import TrustError
+from ...errors import TrustError, ViscumError
 from ..attachments import referring_layers
 from ..material import Reading, need_library, read_file
 from ..strict import read_json
+from ..watching import note_end, note_file
 from .chain import check_chain, check_signature, check_validity
 from .envelope import read_envelope
 from .trustpolicy import load_store, parse_document, subject_matches
@@ -47,6 +48,8 @@ def _document(rule: Notation) -> Document:
         folder = notation_folder()
         names = ("trustpolicy.oci.json", "trustpolicy.json")
         paths = [os.path.join(folder, name) for name in names]
+        for each in paths:
+            note_file(each)
         path = next((each for each in paths if os.path.exists(each)), paths[1])
     return parse_document(read_file(path, "trust policy"), path)
 
@@ -68,7 +71,7 @@ def judge_image(statement: Statement, store: str, digest: str, sources: Signatur
     for layer in referring_layers(digest, ARTIFACT, sources):
         try:
             return judge_envelope(layer, statement, store, digest)
-        except TrustError as error:
+        except ViscumError as error:
             reasons.append(str(error)[:500])
     if not reasons:
         raise TrustError("it has no signature of the Notary Project", hint="viscum image sign")
@@ -144,11 +147,15 @@ def _check_time(envelope: Envelope) -> None:
     if envelope.authority and envelope.time > now:
         raise TrustError(f"it was signed in the future, at {envelope.time}")
     check_validity(envelope.chain, envelope.time if envelope.authority else now)
+    if not envelope.authority:
+        for certificate in envelope.chain:
+            note_end(certificate.not_valid_after_utc)
 
 
 def _check_expiry(envelope: Envelope) -> None:
     if envelope.expiry is not None and envelope.expiry <= dt.datetime.now(dt.UTC):
         raise TrustError(f"the signature expired at {envelope.expiry}")
+    note_end(envelope.expiry)
 
 
 def _check_revocation(envelope: Envelope) -> None:

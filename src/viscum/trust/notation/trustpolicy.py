@@ -10,6 +10,7 @@ from ...errors import TrustError
 from ...frozen import Frozen
 from ..material import read_file
 from ..strict import read_json
+from ..watching import note_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -200,6 +201,7 @@ def load_store(folder: str, kind: str, name: str) -> list[Certificate]:
     Links are refused, as the Notary Project asks, and everything that is no file.
     """
     path = os.path.join(folder, "x509", kind, name)
+    note_file(path)
     try:
         names = sorted(os.listdir(path))
         kinds = [os.lstat(os.path.join(path, each)).st_mode for each in names]
