@@ -13,9 +13,10 @@ import pytest
 import trust_parts
 from sigstore_world import rekor_log
 
-from commands import assert_refused, call
+from commands import assert_refused, call, start
 from needs import needs
 from viscum.trust import keys as cosign_keys
+from viscum.trust.policy import parse_policy
 
 if TYPE_CHECKING:
     from trust_parts import Keys
@@ -211,6 +212,63 @@ def test_cli_policy_is_changed_with_care(policy: pathlib.Path) -> None:
         "docker.io/library/evil:1"
     ]
     assert [path.name for path in policy.parent.glob("policy.json*")] == ["policy.json"]
+
+
+@pytest.mark.parametrize(
+    "scope",
+    ["busybox", "team/app", "example.com/Team", "Example.com", "*.example.com/a", "*", "a b.c/d",
+     "docker://busybox", "example.com/app:", "example.com//app", "/example.com"],
+)  # fmt: skip
+def test_cli_scope_that_no_image_has_is_refused(scope: str, policy: pathlib.Path) -> None:
+    """A rule that can never be in force would protect nobody who relies on it."""
+    before = policy.read_bytes()
+    text = refused("trust", "set", "--policy", policy, "--type", "reject", scope)
+    assert "no image falls under" in text
+    assert policy.read_bytes() == before
+
+
+def test_cli_many_change_a_policy_at_once(policy: pathlib.Path) -> None:
+    """Twenty at once: nothing is lost, and whoever reads meanwhile reads a whole policy."""
+    link = policy.parent / "link.json"
+    link.symlink_to(policy)
+    policy.chmod(0o640)
+    words = ["trust", "set", "--policy", str(link), "--type", "accept"]
+    started = [start(*words, f"registry{number}.example.com/team") for number in range(20)]
+    while any(each.poll() is None for each in started):
+        parse_policy(policy.read_bytes(), "policy")
+    for each in started:
+        assert each.wait(60) == 0
+        each.stdout.close()
+    scopes = json.loads(policy.read_text())["transports"]["docker"]
+    assert set(scopes) == {f"registry{number}.example.com/team" for number in range(20)}
+    assert link.is_symlink()
+    assert stat.S_IMODE(policy.stat().st_mode) == 0o640
+    assert sorted(path.name for path in policy.parent.glob("*.json*")) == [
+        "link.json",
+        "policy.json",
+    ]
+
+
+def test_cli_change_that_was_killed_leaves_nothing_in_the_way(policy: pathlib.Path) -> None:
+    (policy.parent / "policy.json.new").write_text("half")
+    printed("trust", "set", "--policy", policy, "--type", "accept", "example.com")
+    assert [path.name for path in policy.parent.glob("policy.json*")] == ["policy.json"]
+
+
+def test_cli_change_keeps_what_it_does_not_know_how_to_write(policy: pathlib.Path) -> None:
+    """Rules that `trust set` makes none of stay as they are."""
+    pki = {"caRootsPath": "/r", "caIntermediatesPath": "/i", "subjectEmail": "a@b.c"}
+    stated = {
+        "default": [{"type": "reject"}],
+        "transports": {
+            "atomic": {"": [{"type": "reject"}]},
+            "docker": {"a.example.com": [{"type": "sigstoreSigned", "pki": pki}]},
+        },
+    }
+    policy.write_text(json.dumps(stated))
+    printed("trust", "set", "--policy", policy, "--type", "accept", "b.example.com")
+    stated["transports"]["docker"]["b.example.com"] = [{"type": "insecureAcceptAnything"}]  # type: ignore[index]
+    assert json.loads(policy.read_text()) == stated
 
 
 def test_cli_malformed_policy_is_not_changed(policy: pathlib.Path) -> None:

@@ -415,9 +415,14 @@ def test_images_of_files_are_judged_as_what_they_are(
         viscum.policy(REJECT)
         before = viscum.store()
         assert "is refused by the default" in viscum.refuses(*words)
+        if transport != "tarball":  # which is what it is imported as
+            name = words[-1] if transport == "oci" else f"{transport}:{words[-1]}"
+            assert "is refused by the default" in viscum.refuses("trust", "test", name)
         assert viscum.store()["names"] == before["names"]
         viscum.policy(REJECT, **{transport: {"": [ACCEPT]}})
         viscum(*words)
+        if transport != "tarball":
+            assert "everything is accepted" in viscum("trust", "test", name)
     names = ("x/y:1", "localhost/layout:one", "localhost/imported:1")
     for (transport, _), name in zip(everything.items(), names, strict=True):
         viscum.policy(REJECT, **{transport: {"": [ACCEPT]}})

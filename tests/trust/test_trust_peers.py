@@ -107,6 +107,10 @@ NEWER = {
     "wildcard within", "wildcard and path",
     # It opens the file only where the rule is in force.
     "relative",
+    # It takes any transport, and then knows of none.
+    "unknown transport",
+    # It takes null for nothing.
+    "null for transports",
     # Bounds of ours.
     "deep", "rather deep", "large",
 }  # fmt: skip

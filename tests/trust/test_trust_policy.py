@@ -154,6 +154,18 @@ BAD: dict[str, tuple[object, str]] = {
     "deep": (b'{"default": ' + b"[" * 100_000, "nested|not JSON"),
     "rather deep": (b'{"default": ' + b"[" * 100 + b"]" * 100 + b"}", "nested more than 64"),
     "large": (b" " * (5 << 20), "more than"),
+    "unknown transport": ({"default": [ACCEPT], "transports": {"dokcer": {"": [REJECT]}}}, "unknown transport 'dokcer'"),
+    "endless number": (b'{"default": ' + b"9" * 10_000 + b"}", "is not JSON|must be an array"),
+    "null": (b"null", "must be an object"),
+    "text": (b'"reject"', "must be an object"),
+    "null for transports": ({"default": [ACCEPT], "transports": None}, "transports: must be an object"),
+    "null for rules": ({"default": None}, "must be an array"),
+    "capital key": ({"Default": [REJECT]}, "unknown key 'Default'"),
+    "byte order mark": (b'\xef\xbb\xbf{"default": [{"type": "reject"}]}', "is not JSON"),
+    "UTF-16": ('{"default": [{"type": "reject"}]}'.encode("utf-16"), "is not JSON"),
+    "doubled type": (b'{"default": [{"type": "insecureAcceptAnything", "type": "reject"}]}', "twice"),
+    "doubled by an escape": (b'{"default": [{"type": "reject"}], "d\\u0065fault": [{"type": "reject"}]}', "twice"),
+    "scope in an archive": ({"default": [ACCEPT], "transports": {"docker-archive": {"/a": [REJECT]}}}, "no scopes but"),
 }  # fmt: skip
 
 
@@ -229,6 +241,15 @@ def test_scope_of_an_image_is_found(reference: str, scope: str) -> None:
 )
 def test_scope_of_another_image_is_not(reference: str, scope: str) -> None:
     assert chosen(reference, scope) is None
+
+
+def test_spelling_of_a_host_leads_past_no_scope() -> None:
+    policy = parse(
+        {"default": [ACCEPT], "transports": {"docker": {"example.com": [REJECT], "*.io": [REJECT]}}}
+    )
+    for text in ("EXAMPLE.com/team/app", "Example.Com/a:1", "Docker.IO/library/a"):
+        assert policy.choose(parse_image(text)).scope in ("example.com", "*.io")
+    assert str(parse_image("Docker.io/a")) == "docker://docker.io/a:latest"  # as it is fetched
 
 
 def test_most_specific_scope_decides() -> None:

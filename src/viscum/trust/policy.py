@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from ..frozen import Frozen
+from .references import ELSEWHERE, OTHERS, PATHS
 from .rules import parse_rule
 from .scopes import scopes
 from .strict import member_path, read_json
@@ -24,6 +25,7 @@ __all__ = ["Choice", "Policy", "find_policy", "load_policy", "parse_policy"]
 
 PERMISSIVE = b'{"default": [{"type": "insecureAcceptAnything"}]}'
 BUILT_IN = "built-in default"
+_TRANSPORTS = frozenset(("docker", *PATHS, *OTHERS, *ELSEWHERE))
 _UNSCOPED = ("docker-archive", "tarball")
 
 
@@ -97,6 +99,9 @@ def parse_policy(data: bytes, source: str, *, own: bool = True) -> Policy:
     transports: dict[str, dict[str, tuple[Rule, ...]]] = {}
     if "transports" in top:
         for transport, section in top["transports"].members().items():
+            if transport not in _TRANSPORTS:
+                known = ", ".join(sorted(_TRANSPORTS))
+                raise top["transports"].wrong(f"unknown transport {transport!r}", known)
             found = transports[transport] = {}
             for scope, value in section.members().items():
                 _check_scope(value, transport, scope)

@@ -8,7 +8,7 @@ import re
 from ..errors import TrustError
 from ..frozen import Frozen
 
-__all__ = ["DIGEST", "Image", "Name", "parse_image", "parse_name"]
+__all__ = ["DIGEST", "Image", "Name", "parse_image", "parse_name", "valid_scope"]
 
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
@@ -26,6 +26,8 @@ MAX_REFERENCE = MAX_NAME + 1 + 128 + 1 + 7 + 128
 """Longer texts are not even compared: they would take the time of their square."""
 PATHS = ("dir", "oci", "oci-archive")
 """Transports whose scopes are paths of this host."""
+ELSEWHERE = ("atomic", "ostree", "sif")
+"""Transports that a policy may name because Podman knows them."""
 OTHERS = ("docker-archive", "docker-daemon", "containers-storage", "tarball")
 
 
@@ -83,7 +85,7 @@ def _expand(name: str) -> str:
         first = DEFAULT_REGISTRY
     if first == DEFAULT_REGISTRY and "/" not in rest:
         rest = f"library/{rest}"
-    return f"{first}/{rest}"
+    return f"{first.lower()}/{rest}"  # as hosts are found, so that no spelling gets past a scope
 
 
 def parse_name(text: str) -> Name:
@@ -100,6 +102,17 @@ def parse_name(text: str) -> Name:
     if digest and not DIGEST.fullmatch(digest):
         raise TrustError(f"digest {digest!r} is not of sha256 or sha512")
     return Name(_expand(match["name"]), match["tag"] or "", digest)
+
+
+def valid_scope(text: str) -> bool:
+    """Return whether any image of a registry could fall under the scope `text` of a policy."""
+    if text.startswith("*."):
+        return "/" not in text and valid_prefix(text.removeprefix("*."))
+    host, _, rest = text.partition("/")
+    known = host == "localhost" or any(sign in host for sign in ".:[")
+    if not known or host != host.lower():
+        return False
+    return valid_prefix(text) or bool(rest and _REFERENCE.fullmatch(text))
 
 
 def valid_prefix(text: str) -> bool:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 
 from ...errors import SpecError, TrustError
 from ...trust.material import read_file
 from ...trust.policy import PERMISSIVE, find_policy, parse_policy
-from ...trust.references import OTHERS, PATHS
+from ...trust.references import ELSEWHERE, OTHERS, PATHS, valid_scope
 from ...trust.strict import read_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..parser import Parsed
 
 __all__ = ["main"]
@@ -34,29 +37,31 @@ def main(parsed: Parsed) -> int:
     if len(parsed.words) != 1:
         raise SpecError(f"one scope is needed, not {len(parsed.words)}", hint="default, or a scope")
     transport, scope = _split(parsed.words[0])
+    rule = None if parsed.on("remove") else _rule(parsed)
     path, own = _place(parsed.text("policy"))
-    before = read_file(path, "policy") if os.path.lexists(path) else PERMISSIVE
-    parse_policy(before, path, own=own)  # what is wrong already is not made worse
-    policy = read_json(before, path).plain()
-    if not isinstance(policy, dict):
-        raise TrustError(f"{path}: is no policy")
-    if parsed.on("remove"):
-        _remove(policy, transport, scope)
-    else:
-        _put(policy, transport, scope, _rule(parsed))
-    after = json.dumps(policy, indent=4).encode() + b"\n"
-    parse_policy(after, path, own=own)
-    _replace(path, after)
+    with _locked(path):
+        before = read_file(path, "policy") if os.path.lexists(path) else PERMISSIVE
+        parse_policy(before, path, own=own)  # what is wrong already is not made worse
+        policy = read_json(before, path).plain()
+        if not isinstance(policy, dict):
+            raise TrustError(f"{path}: is no policy")
+        if rule is None:
+            _remove(policy, transport, scope)
+        else:
+            _put(policy, transport, scope, rule)
+        after = json.dumps(policy, indent=4).encode() + b"\n"
+        parse_policy(after, path, own=own)
+        _replace(path, after)
     print(path)
     return 0
 
 
 def _place(given: str | None) -> tuple[str, bool]:
     if given:
-        return os.path.abspath(given), True
+        return os.path.realpath(given), True
     path, own = find_policy()
     if path:
-        return path, own
+        return os.path.realpath(path), own
     top = "/etc" if os.geteuid() == 0 else os.path.expanduser("~/.config")
     return os.path.join(top, "containers", "policy.json"), False
 
@@ -66,10 +71,15 @@ def _split(text: str) -> tuple[str, str]:
     if text == "default":
         return "", ""
     transport, colon, scope = text.partition(":")
-    known = (*PATHS, *OTHERS, "docker", "atomic")
-    if colon and transport in known:
-        return transport, scope.removeprefix("//") if transport == "docker" else scope
-    return "docker", text
+    if colon and transport in (*PATHS, *OTHERS, *ELSEWHERE):
+        return transport, scope
+    scope = text.removeprefix("docker:").removeprefix("//")
+    if scope and not valid_scope(scope):
+        raise SpecError(
+            f"no image falls under the scope {scope!r}",
+            hint="a registry, *.DOMAIN, or a name with its registry: docker.io/library/busybox",
+        )
+    return "docker", scope
 
 
 def _rule(parsed: Parsed) -> dict[str, object]:
@@ -126,20 +136,45 @@ def _remove(policy: dict[str, object], transport: str, scope: str) -> None:
     del section[scope]
 
 
-def _replace(path: str, data: bytes) -> None:
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Keep others who change a policy of the same folder waiting."""
     folder = os.path.dirname(path)
-    temporary = f"{path}.{os.getpid()}"
     try:
         os.makedirs(folder, exist_ok=True)
-        mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o644
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _failed(path, error) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _failed(path: str, error: OSError) -> TrustError:
+    return TrustError(f"policy {path!r}: {(error.strerror or '').lower()}", hint="--policy FILE")
+
+
+def _replace(path: str, data: bytes) -> None:
+    """Put a file in the place of another, with its mode and owner; under the lock."""
+    temporary = f"{path}.new"
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)  # of one who was killed
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "wb") as file:
             file.write(data)
+            if os.path.exists(path):
+                is_ = os.stat(path)
+                os.fchown(descriptor, is_.st_uid, is_.st_gid)
+                os.fchmod(descriptor, is_.st_mode & 0o777)
+            else:
+                os.fchmod(descriptor, 0o644)
             file.flush()
             os.fsync(file.fileno())
         os.rename(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        reason = (error.strerror or "").lower()
-        raise TrustError(f"policy {path!r}: {reason}", hint="--policy FILE") from None
+        raise _failed(path, error) from None

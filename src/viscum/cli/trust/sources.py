@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
     from ...trust.references import Image
     from ..parser import Parsed
+    from .archives import ArchiveSources
     from .local import DirectorySources
     from .remote import RegistrySources
 
-    Sources = DirectorySources | RegistrySources
+    Sources = DirectorySources | RegistrySources | ArchiveSources
 
 __all__ = ["open_image", "output_format", "the_image"]
 
@@ -44,9 +45,23 @@ def open_image(parsed: Parsed, *, writes: bool = False) -> Iterator[tuple[Image,
         image, sources = _open_registry(parsed, writes=writes)
         with contextlib.closing(sources):
             yield image, sources
+    elif image.transport in ("oci-archive", "docker-archive"):
+        with _open_archive(image.transport, the_image(parsed)) as archive:
+            yield image, archive
     else:
-        hint = "dir:, oci:, docker://"
+        hint = "dir:, oci:, oci-archive:, docker-archive:, docker://"
         raise TrustError(f"images of {image.transport}: cannot be looked at here", hint=hint)
+
+
+@contextlib.contextmanager
+def _open_archive(transport: str, text: str) -> Iterator[ArchiveSources]:
+    from ...image.sources import open_source
+    from ...images import split_path
+    from .archives import ArchiveSources
+
+    path, name = split_path(transport, text.partition(":")[2])
+    with open_source(transport, path) as source:
+        yield ArchiveSources(source, name)
 
 
 def _open_registry(parsed: Parsed, *, writes: bool) -> tuple[Image, RegistrySources]:
