@@ -37,6 +37,7 @@ $(VENV)/installed: $(VENV)/bin/python $(SOURCES)
 $(VENV)/developed: $(VENV)/installed
 	@tools/packages test
 	@$(PYTHON) tools/install_group.py dev
+	@tools/judges $(VENV)/judges
 	@touch $@
 
 clean:

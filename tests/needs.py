@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MIN_RANGE = 65536
+JUDGES = os.path.join(os.path.dirname(__file__), "..", ".venv", "judges", "node_modules")
+"""Libraries of JavaScript that tools/judges installed."""
 SBIN = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -203,6 +205,13 @@ def _python() -> str:
     return "" if os.access("/usr/bin/python3", os.X_OK) else "no /usr/bin/python3"
 
 
+def _sigstore_js() -> str:
+    if not shutil.which("node"):
+        return "no node"
+    there = os.path.isdir(os.path.join(JUDGES, "@sigstore", "verify"))
+    return "" if there else "no @sigstore/verify: make setup, with npm"
+
+
 CHECKS: dict[str, Callable[[], str]] = {
     "root": _root,
     "userns": _user_namespaces,
@@ -238,6 +247,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "registry": _program("docker-registry"),
     "skopeo": _program("skopeo"),
     "skopeo-sigstore": _skopeo_sigstore,
+    "sigstore-js": _sigstore_js,
     "namespace-tools": _program("unshare", "setpriv", "mount", "prlimit"),
     "bash": _program("bash"),
     "zsh": _program("zsh"),

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from needs import needs
+from needs import JUDGES, needs
 from viscum.cli.trust.local import write_url
 from viscum.errors import TrustError
 from viscum.trust import attaching, cosign, keys, secretbox, simple
@@ -417,6 +417,45 @@ def test_our_signature_is_accepted_by_openssl(
         "openssl", "dgst", "-sha256", "-verify", str(own_folders / "key.pub"),
         "-signature", str(own_folders / "signature"), str(own_folders / "payload"),
     )  # fmt: skip
+
+
+@needs("sigstore-js")
+@pytest.mark.parametrize("kind", ["P-256", "P-384", "P-521", "RSA-2048"])
+def test_our_signature_is_accepted_by_sigstore(
+    kind: str, image: str, own_folders: pathlib.Path
+) -> None:
+    """Sigstore's own JavaScript library, given our signature as a bundle of version 0.3."""
+    key = certificates.make_key(kind)
+    tag = attaching.attach_cosign(
+        target_of(image), lambda data: keys.sign(key, data), trust_parts.open_sources(image)
+    )
+    sources = trust_parts.open_sources(image)
+    (layer,) = json.loads(sources.manifest(tag))["layers"]
+    payload = sources.blob(layer["digest"])
+    made = layer["annotations"]["dev.cosignproject.cosign/signature"]
+    digest = base64.b64encode(hashlib.sha256(payload).digest()).decode()
+    bundle = {
+        "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "verificationMaterial": {"publicKey": {"hint": ""}, "tlogEntries": []},
+        "messageSignature": {
+            "messageDigest": {"algorithm": "SHA2_256", "digest": digest},
+            "signature": made,
+        },
+    }
+    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    stranger = Signer().public
+    for artifact, public, good in (
+        (payload, pem, True),
+        (payload + b" ", pem, False),
+        (payload, stranger, False),
+    ):
+        text = base64.b64encode(artifact).decode()
+        given = {"bundle": bundle, "key": public.decode(), "artifact": text}
+        script = str(pathlib.Path(__file__).parent / "judge.js")
+        said = trust_parts.call(
+            "node", script, stdin=json.dumps(given), env={"NODE_PATH": JUDGES}, ok=good
+        )
+        assert good or "SIGNATURE_ERROR" in said
 
 
 @needs("registry")

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 
 import cbor2
 import certificates
+import fuzz
 import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from viscum.errors import TrustError
+from viscum.errors import ImageError, TrustError
+from viscum.image import document
 from viscum.trust import bundles, simple
 from viscum.trust.notary.metadata import Root, Signed, Targets
 from viscum.trust.notation import cbor, signing
 from viscum.trust.notation.envelope import COSE, JWS, read_envelope
+from viscum.trust.strict import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,6 +100,23 @@ def test_any_bytes_are_refused_by_every_reader(name: str, data: bytes) -> None:
 def test_any_json_is_refused_by_every_reader(name: str, value: object) -> None:
     data = json.dumps({"signed": value, "signatures": [], "payload": value}, default=str).encode()
     refuses_or_reads(lambda: READERS[name](data))
+
+
+def test_changed_documents_are_read_or_refused_by_every_reader() -> None:
+    """A short run of the fuzzer; `python tests/trust/fuzz.py SECONDS` is a long one."""
+    seed = 20261126
+    read, refused = fuzz.run(100, seed, fuzz.targets())
+    assert min(read, refused) > 100  # the changes are neither nothing nor noise
+
+
+def test_halves_of_characters_are_no_text() -> None:
+    """They would be an error of whoever writes or hashes them later."""
+    data = b'{"a": "\\ud800"}'
+    with pytest.raises(TrustError, match="is not JSON"):
+        read_json(data, "j")
+    with pytest.raises(ImageError, match="no usable JSON"):
+        document.parse(data, "d")
+    assert read_json(b'{"a": "\\ud83d\\ude00"}', "j").plain() == {"a": "\U0001f600"}
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,11 @@ class Server:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self.service = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Quiet(http.server.ThreadingHTTPServer):
+            def handle_error(self, *_: Any) -> None:
+                """Clients that read enough hang up."""
+
+        self.service = Quiet(("127.0.0.1", 0), Handler)
         self.host = f"127.0.0.1:{self.service.server_address[1]}"
         self.thread = threading.Thread(target=self.service.serve_forever, args=(0.02,))
         self.thread.start()

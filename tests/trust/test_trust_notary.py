@@ -96,6 +96,56 @@ def test_notary_other_delegated_role_does_not_count(notary: Notary, name: str) -
         look_up(notary, name, "v2")
 
 
+def test_notary_delegated_role_speaks_for_its_paths_alone(notary: Notary, name: str) -> None:
+    delegate(notary, name, "targets/releases", "--paths=v2")
+    notary.add(name, "v2", TWO, "-r", "targets/releases")
+    assert look_up(notary, name, "v2").role == "targets/releases"
+    found = look_up(notary, name)
+    assert (found.digest, found.role) == (ONE, "targets")
+
+
+def test_notary_delegation_that_was_taken_away_does_not_count(notary: Notary, name: str) -> None:
+    delegate(notary, name, "targets/releases")
+    notary.add(name, "v1", TWO, "-r", "targets/releases")
+    assert look_up(notary, name).digest == TWO
+    notary.client("delegation", "remove", "-p", "-y", name, "targets/releases")
+    found = look_up(notary, name)
+    assert (found.digest, found.role) == (ONE, "targets")
+
+
+def test_notary_delegated_role_is_not_rolled_back(notary: Notary, name: str) -> None:
+    delegate(notary, name, "targets/releases")
+    notary.add(name, "v1", TWO, "-r", "targets/releases")
+    look_up(notary, name)
+    client = Client(notary.url, name, notary.fetch(name))
+    client.memory.versions["targets/releases"] += 5
+    with pytest.raises(TrustError, match=r"targets/releases: version .* older"):
+        client.look_up("v1")
+
+
+def test_notary_delegated_role_is_not_hidden(notary: Notary, name: str) -> None:
+    """Who holds the server's keys could leave it out of the snapshot, so that targets decides."""
+    delegate(notary, name, "targets/releases")  # nothing is published in it, so it is not there
+    client = Client(notary.url, name, notary.fetch(name))
+    client.memory.versions["targets/releases"] = 1
+    with pytest.raises(TrustError, match="names it no more"):
+        client.look_up("v1")
+
+
+def test_notary_delegated_role_that_expired_is_refused(
+    notary: Notary, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delegate(notary, name, "targets/releases")
+    notary.add(name, "v1", TWO, "-r", "targets/releases")
+    client = Client(notary.url, name, notary.fetch(name))
+    client.now += dt.timedelta(days=1200)
+    kept = client._open
+    monkeypatch.setattr(client, "_open", lambda path, own, *rest: kept(path, own, *rest)
+                        if own == "targets/releases" else _unexpired(client, path, own, *rest))  # fmt: skip
+    with pytest.raises(TrustError, match=r"targets/releases.json: expired"):
+        client.look_up("v1")
+
+
 @pytest.mark.parametrize("role", ["targets", "snapshot", "timestamp", "root"])
 def test_notary_keys_can_be_rotated(role: str, notary: Notary, name: str) -> None:
     before = look_up(notary, name)

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import cbor2
 import certificates
+import cwt
 import jwt
 import pytest
 import trust_parts
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import PublicFormat
 
 from needs import needs
 from viscum.errors import TrustError
@@ -189,6 +191,22 @@ def test_notation_cose_is_read_by_cbor2(image: str, house: House) -> None:
     assert protected[3] == envelope.PAYLOAD_TYPE
     assert isinstance(protected[envelope.SIGNING_TIME], dt.datetime)
     assert len(tagged.value[1][33]) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("P-256", "ES256"), ("P-384", "ES384"), ("P-521", "ES512"), ("RSA-2048", "PS256")],
+)
+def test_notation_cose_is_accepted_by_cwt(kind: str, name: str, image: str, house: House) -> None:
+    """Another implementation of COSE verifies the envelope, and refuses one that was changed."""
+    signer = certificates.make_signer("signer", house.between, kind=kind)
+    data = make(image, signer, "cose", expires=DAY)
+    form = (certificates.Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    key = cwt.COSEKey.from_pem(signer.key.public_key().public_bytes(*form), alg=name, kid="x")
+    judge = cwt.COSE.new(verify_kid=False)
+    assert json.loads(judge.decode(data, key)) == {"targetArtifact": target_of(image).descriptor()}
+    with pytest.raises(cwt.VerifyError):
+        judge.decode(data[:-1] + bytes([data[-1] ^ 1]), key)
 
 
 # Who is trusted.

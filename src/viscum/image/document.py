@@ -53,6 +53,8 @@ def parse(data: bytes, what: str, limit: int = MAX_DOCUMENT) -> dict[str, object
     try:
         value = json.loads(data.decode(), object_pairs_hook=_pairs, parse_constant=_constant)
         _check_depth(value)
+        if b"\\u" in data:
+            write(value)  # halves of characters are no text
     except RecursionError:
         raise ImageError(f"{what}: it is nested too deep") from None
     except ValueError as error:

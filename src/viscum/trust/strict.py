@@ -161,6 +161,8 @@ def read_json(data: bytes, source: str, *, limit: int = MAX_BYTES) -> Value:
         raise TrustError(f"{source}: has {len(data)} bytes, more than {limit}")
     try:
         raw = json.loads(data.decode("utf-8"), object_pairs_hook=_Members, parse_constant=_constant)
+        if b"\\u" in data:
+            json.dumps(raw, ensure_ascii=False).encode()  # halves of characters are no text
     except RecursionError:
         raise TrustError(f"{source}: is nested too deep") from None
     except ValueError as error:  # of the decoder, of JSON, and of numbers without an end

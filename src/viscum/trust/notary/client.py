@@ -198,6 +198,11 @@ class Client:
         for part in role.split("/")[1:]:
             name = f"{name}/{part}"
             step = _delegation(targets, name)
+            if step is not None and name not in meta and name in self.memory.versions:
+                raise TrustError(
+                    f"{name}: the snapshot names it no more, but it was seen before",
+                    hint=f"somebody hides it; if that is meant, remove {self.memory.path}",
+                )
             if step is None or name not in meta or not step.covers(tag):
                 return None
             signers = step.role

@@ -183,6 +183,8 @@ class Targets:
     def _delegate(self, value: Value) -> None:
         fields = value.fields("keys roles")
         keys = {name: read_key(name, key) for name, key in fields["keys"].members().items()}
+        if fields["roles"].absent:  # as the server writes it once the last one was removed
+            return
         for item in fields["roles"].items():
             members = item.fields("name keyids threshold", "paths")
             paths: tuple[str, ...] = ()
