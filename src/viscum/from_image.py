@@ -39,7 +39,7 @@ def _root(options: Mapping[str, object]) -> Root:
         return asked
     storage = None if options.get("storage") is None else str(options["storage"])
     if isinstance(asked, Image):
-        return images.prepare(asked, storage)
+        return _prepared(asked, storage)
     if not isinstance(asked, str) or not asked:
         raise SpecError(f"image {asked!r} is no name", hint="such as debian:12")
     policy = str(options.get("pull") or "missing")
@@ -50,12 +50,18 @@ def _root(options: Mapping[str, object]) -> Root:
         return known
     given = None if platform is None else str(platform)
     found = images.obtain(asked, policy=policy, platform=given, storage=storage)
-    root = images.prepare(found, storage)
+    root = _prepared(found, storage)
     if policy in ("missing", "never"):
         if len(_roots) >= MAX_KEPT:
             _roots.clear()
         _roots[(*key[:-1], images.identity())] = root
     return root
+
+
+def _prepared(image: Image, storage: str | None) -> Root:
+    """Have what is missing of an image unpacked, once the policy allows it."""
+    admit(images.own_store(), image.name, image.descriptor)
+    return images.prepare(image, storage)
 
 
 def pin(options: Mapping[str, object]) -> Root:

@@ -301,9 +301,7 @@ def _puller(store: Store, reference: str, progress: Progress | None, storage: st
 
     check_storage(storage)
     gate, layers = Gate(reference), open_layers(store)
-    return Puller(
-        store, layers, trust=gate, notes=gate.notes, progress=progress, storage=storage
-    )
+    return Puller(store, layers, trust=gate, notes=gate.notes, progress=progress, storage=storage)
 
 
 def pull(
