@@ -215,6 +215,7 @@ static int remove_folder(const struct oci_call *call, struct oci_record *r) {
     static const char *const names[] = {"exec.fifo", "pid",    ".pid",    "config.json",
                                         "notify",    "record", ".record", "restore.log"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) unlinkat(r->folder, names[i], 0);
+    unlinkat(r->folder, "root", AT_REMOVEDIR); /* what `restore` shows a root at, to itself */
     if (rmdir(r->path) == 0 || errno == ENOENT) return 0;
     return oci_fail(call, "cannot remove %s: %s", r->path, strerror(errno));
 }

@@ -10,6 +10,7 @@ import os
 import platform
 import pwd
 import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -199,6 +200,20 @@ def _static_busybox() -> str:
         return "busybox is not static" if b"ld-linux" in file.read(1 << 20) else ""
 
 
+def _criu(*words: str) -> str:
+    path = shutil.which(os.environ.get("VISCUM_CRIU", "criu"), path=f"{SBIN}:/usr/local/sbin")
+    if not path:
+        return "no criu"
+    done = subprocess.run([path, "check", *words], capture_output=True, check=False, timeout=60)
+    said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+    return f"criu check: {said}" if done.returncode else ""
+
+
+def _time_on_exec() -> str:
+    major, minor = (int(part) for part in platform.release().split("-")[0].split(".")[:2])
+    return "" if (major, minor) >= (6, 2) else "execve enters no new time namespace"
+
+
 def _python() -> str:
     return "" if os.access("/usr/bin/python3", os.X_OK) else "no /usr/bin/python3"
 
@@ -233,6 +248,8 @@ CHECKS: dict[str, Callable[[], str]] = {
     "go": _program("go"),
     "runc": _program("runc"),
     "crun": _program("crun"),
+    "criu": _criu,
+    "criu-memory": functools.partial(_criu, "--feature", "mem_dirty_track"),
     "gpg": _program("gpg", "gpgconf"),
     "notary": _program("notary", "notary-server", "notary-signer"),
     "registry": _program("docker-registry"),
@@ -243,6 +260,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "zsh": _program("zsh"),
     "fish": _program("fish"),
     "systemd-analyze": _program("systemd-analyze"),
+    "time-on-exec": _time_on_exec,
     "python": _python,
     "x86_64": _x86_64,
 }

@@ -76,6 +76,8 @@ def assert_refused(container: Container, *words: str) -> str:
 BAD_FILES = {
     "empty": b"",
     "cut short": b'{"ociVersion": "1.0.2", "process": {"args": [',
+    "a brace": b"{",
+    "a name": b'{"ociVersion"',
     "no object": b"[]",
     "not JSON": b"hello",
     "not UTF-8": b'{"ociVersion": "\xff"}',

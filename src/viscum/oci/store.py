@@ -50,10 +50,11 @@ def remove_files(folder: str) -> None:
             os.unlink(f"{folder}/{name}")
         except OSError:
             continue
-    try:
-        os.rmdir(folder)
-    except OSError:
-        return
+    for path in (f"{folder}/root", folder):  # the first is of `restore`
+        try:
+            os.rmdir(path)
+        except OSError:
+            continue
 
 
 def start_time(pid: int) -> int:
