@@ -222,6 +222,10 @@ static int remove_folder(const struct oci_call *call, struct oci_record *r) {
 
 /* Take away all that is left of a container whose process has ended. */
 int oci_remove(const struct oci_call *call, struct oci_record *r) {
+    if (r->scope) { /* of systemd, whose groups they are */
+        const char *words[] = {"--end-scope", r->scope, NULL};
+        oci_python(call, words, 1);
+    }
     if (remove_groups(call, r)) return 1;
     if (r->has_poststop) {
         const char *words[] = {"--hooks", "poststop", r->path, NULL};

@@ -6,6 +6,7 @@ Under CI a skip is a failure, unless VISCUM_MISSING names what that host is know
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import platform
 import pwd
@@ -209,6 +210,17 @@ def _criu(*words: str) -> str:
     return f"criu check: {said}" if done.returncode else ""
 
 
+def _systemd() -> str:
+    absent = [
+        path for path in ("/lib/systemd/systemd", "/bin/systemctl") if not os.path.exists(path)
+    ]
+    if absent:
+        return f"no {absent[0]}: apt-get install systemd"
+    if importlib.util.find_spec("jeepney") is None:
+        return "no jeepney: pip install jeepney"
+    return "" if shutil.which("unshare") else "no unshare"
+
+
 def _time_on_exec() -> str:
     major, minor = (int(part) for part in platform.release().split("-")[0].split(".")[:2])
     return "" if (major, minor) >= (6, 2) else "execve enters no new time namespace"
@@ -259,6 +271,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "bash": _program("bash"),
     "zsh": _program("zsh"),
     "fish": _program("fish"),
+    "systemd": _systemd,
     "systemd-analyze": _program("systemd-analyze"),
     "time-on-exec": _time_on_exec,
     "python": _python,

@@ -195,7 +195,7 @@ class Session:
         finally:
             for file in files:
                 os.close(file)
-            self._send(message((1, NOTIFY), (2, b""), (3, good)))
+            self._send(message((1, NOTIFY), (3, good)))
 
     def _reason(self, errno: int) -> str:
         try:

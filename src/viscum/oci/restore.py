@@ -8,7 +8,7 @@ import time
 from ..bundle import Bundle
 from ..drivers.container_groups import find_groups
 from ..drivers.container_restore import PEER, compile_restorer
-from ..errors import LaunchError, MachineError, SpecError
+from ..errors import HostError, LaunchError, MachineError, SpecError
 from .checkpoint import EXTERNAL, MOUNTS_FILE, folders, shared_options
 from .create import INIT, check_preserved, connect, full_identity, read_config, states_of
 from .criu import RESTORE, Session, find, pair
@@ -199,6 +199,11 @@ def _bundle_of(call: Call) -> tuple[Bundle, bytes]:
     folder = os.path.realpath(given.text("bundle") or ".")
     data, config = read_config(folder)
     process = config.get("process")
+    if call.systemd:
+        raise HostError(
+            "restore with the cgroup driver of systemd is not supported",
+            hint="leave --systemd-cgroup out",
+        )
     if not process:
         raise SpecError("process is missing")
     socket = given.text("console-socket")
@@ -211,7 +216,6 @@ def _bundle_of(call: Call) -> tuple[Bundle, bytes]:
         init=INIT,
         console=connect(socket, "console socket") if socket else -1,
         preserve=check_preserved(given.text("preserve-fds")),
-        systemd=call.systemd,
         states=states_of(config, identity, folder),
     )
     return bundle, data
