@@ -2,7 +2,8 @@
 
     python tests/systemd_machine.py COMMAND...
 
-systemd is process 1 there and starts nothing but the command, as a service; its units, /run and
+systemd would remount the file system that hierarchies of version 1 are mounted in: it gets one of
+its own. systemd is process 1 there and starts nothing but the command, as a service; its units, /run and
 /etc/systemd are on a tmpfs, and what it changes of control groups is below a group of this process.
 Ends with the command's exit code.
 """
@@ -20,10 +21,16 @@ GROUP = "viscum-systemd"
 SETUP = """
 unit=$1; shift
 mount --make-rprivate / && mount -t proc proc /proc &&
-mount -t tmpfs tmpfs /run && mkdir /run/group &&
+mount -t tmpfs tmpfs /run && mkdir /run/groups &&
 for pair; do
-	mount --bind "${pair%%:*}" /run/group && umount -l "${pair#*:}" &&
-		mount --move /run/group "${pair#*:}" || exit 1
+	mkdir -p "/run/groups${pair#*:}" && mount --bind "${pair%%:*}" "/run/groups${pair#*:}" || exit 1
+done &&
+umount -l -R /sys/fs/cgroup &&
+if ! [ -e /run/groups/sys/fs/cgroup/cgroup.procs ]; then # the folder of hierarchies is shared
+	mount -t tmpfs tmpfs /sys/fs/cgroup || exit 1
+fi &&
+for pair; do
+	mkdir -p "${pair#*:}" && mount --move "/run/groups${pair#*:}" "${pair#*:}" || exit 1
 done && mkdir -p /run/systemd/system /run/viscum-test &&
 mount -t tmpfs tmpfs /etc/systemd && mkdir /etc/systemd/system &&
 printf '%s' "$unit" > /run/systemd/system/viscum-test.service &&
