@@ -30,7 +30,7 @@ MODULES = (
     "nf_tables unix_diag inet_diag tcp_diag udp_diag raw_diag af_packet_diag netlink_diag"
 ).split()
 MEMORY = "1536M"
-SECONDS = 280
+SECONDS = 560
 FAILED = 125
 
 
