@@ -37,6 +37,7 @@ static vs_host_fn *const host_handlers[] = {
     [OP_cgroup_path] = vs_op_cgroup_path,
     [OP_cgroup_path_end] = vs_op_cgroup_path_end,
     [OP_device_filter] = vs_op_device_filter,
+    [OP_cgroup_leave] = vs_op_cgroup_leave,
     [OP_set_proc] = vs_op_map,
     [OP_permit] = vs_op_permit,
     [OP_meet] = vs_op_meet,

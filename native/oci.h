@@ -20,7 +20,7 @@ struct oci_call {
 
 struct oci_record {
     char *data; /* of the record file; the rest points into it */
-    const char *id, *bundle, *rootfs, *version, *created, *owner, *annotations, *freezer;
+    const char *id, *bundle, *rootfs, *version, *created, *owner, *annotations, *freezer, *scope;
     const char *cgroups[OCI_CGROUPS];
     int cgroup_count, has_poststart, has_poststop;
     pid_t creator;

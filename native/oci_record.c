@@ -61,6 +61,7 @@ static void set_field(struct oci_record *r, const char *key, const char *value) 
         {"created", offsetof(struct oci_record, created)},
         {"owner", offsetof(struct oci_record, owner)},
         {"freezer", offsetof(struct oci_record, freezer)},
+        {"scope", offsetof(struct oci_record, scope)},
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (!strcmp(key, texts[i].key)) *(const char **)((char *)r + texts[i].offset) = value;

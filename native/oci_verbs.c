@@ -215,12 +215,17 @@ static int remove_folder(const struct oci_call *call, struct oci_record *r) {
     static const char *const names[] = {"exec.fifo", "pid",    ".pid",    "config.json",
                                         "notify",    "record", ".record", "restore.log"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) unlinkat(r->folder, names[i], 0);
+    unlinkat(r->folder, "root", AT_REMOVEDIR); /* what `restore` shows a root at, to itself */
     if (rmdir(r->path) == 0 || errno == ENOENT) return 0;
     return oci_fail(call, "cannot remove %s: %s", r->path, strerror(errno));
 }
 
 /* Take away all that is left of a container whose process has ended. */
 int oci_remove(const struct oci_call *call, struct oci_record *r) {
+    if (r->scope) { /* of systemd, whose groups they are */
+        const char *words[] = {"--end-scope", r->scope, NULL};
+        oci_python(call, words, 1);
+    }
     if (remove_groups(call, r)) return 1;
     if (r->has_poststop) {
         const char *words[] = {"--hooks", "poststop", r->path, NULL};

@@ -49,6 +49,12 @@ int vs_op_cgroup_open(struct vs_machine *m, const struct vs_op *op, struct vs_fa
     return 0;
 }
 
+/* The parent was in the group so that its child was born there. */
+int vs_op_cgroup_leave(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fault) {
+    long ret = CALL(fault, SYS_write, m->slots[op->arg[0]], "0", 1);
+    return ret < 0 ? (int)ret : 0;
+}
+
 /* The kernel lets go of a group a moment after its last process: try for up to 200 ms. */
 int vs_op_cgroup_remove(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fault) {
     struct {

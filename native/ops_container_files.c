@@ -182,12 +182,26 @@ static int is_absent(int ret, struct vs_fault *fault) {
     return 1;
 }
 
+/* What is attached nowhere can be cloned from Linux 6.15 on. Before, it is attached itself the
+ * first time; from then on there is something to clone. */
+static int hide(int from, int to, struct vs_fault *fault) {
+    long tree = SYS(SYS_open_tree, from, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    if (tree < 0 && tree != -EINVAL) vs_refuse(fault, (int)-tree);
+    long ret = tree < 0 && tree != -EINVAL
+                   ? tree
+                   : CALL(fault, SYS_move_mount, tree < 0 ? from : tree, "", to, "",
+                          MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+    if (tree >= 0) SYS(SYS_close, tree);
+    SYS(SYS_close, to);
+    return (int)ret;
+}
+
 int vs_op_mask(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
     struct stat is;
     int to = vs_lookup(c, op->arg[0], vs_string(c->machine, op->arg[1]), O_PATH, 0, fault);
     if (to < 0) return is_absent(to, fault) ? 0 : to;
     long ret = CALL(fault, SYS_fstat, to, &is);
-    if (ret >= 0) return cover(c->slots[op->arg[S_ISDIR(is.st_mode) ? 3 : 2]], to, 0, 0, fault);
+    if (ret >= 0) return hide(c->slots[op->arg[S_ISDIR(is.st_mode) ? 3 : 2]], to, fault);
     SYS(SYS_close, to);
     return (int)ret;
 }

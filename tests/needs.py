@@ -6,10 +6,12 @@ Under CI a skip is a failure, unless VISCUM_MISSING names what that host is know
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import platform
 import pwd
 import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -201,6 +203,31 @@ def _static_busybox() -> str:
         return "busybox is not static" if b"ld-linux" in file.read(1 << 20) else ""
 
 
+def _criu(*words: str) -> str:
+    path = shutil.which(os.environ.get("VISCUM_CRIU", "criu"), path=f"{SBIN}:/usr/local/sbin")
+    if not path:
+        return "no criu"
+    done = subprocess.run([path, "check", *words], capture_output=True, check=False, timeout=60)
+    said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+    return f"criu check: {said}" if done.returncode else ""
+
+
+def _systemd() -> str:
+    absent = [
+        path for path in ("/lib/systemd/systemd", "/bin/systemctl") if not os.path.exists(path)
+    ]
+    if absent:
+        return f"no {absent[0]}: apt-get install systemd"
+    if importlib.util.find_spec("jeepney") is None:
+        return "no jeepney: pip install jeepney"
+    return "" if shutil.which("unshare") else "no unshare"
+
+
+def _time_on_exec() -> str:
+    major, minor = (int(part) for part in platform.release().split("-")[0].split(".")[:2])
+    return "" if (major, minor) >= (6, 2) else "execve enters no new time namespace"
+
+
 def _python() -> str:
     return "" if os.access("/usr/bin/python3", os.X_OK) else "no /usr/bin/python3"
 
@@ -242,6 +269,8 @@ CHECKS: dict[str, Callable[[], str]] = {
     "go": _program("go"),
     "runc": _program("runc"),
     "crun": _program("crun"),
+    "criu": _criu,
+    "criu-memory": functools.partial(_criu, "--feature", "mem_dirty_track"),
     "gpg": _program("gpg", "gpgconf"),
     "notary": _program("notary", "notary-server", "notary-signer"),
     "registry": _program("docker-registry"),
@@ -252,7 +281,9 @@ CHECKS: dict[str, Callable[[], str]] = {
     "bash": _program("bash"),
     "zsh": _program("zsh"),
     "fish": _program("fish"),
+    "systemd": _systemd,
     "systemd-analyze": _program("systemd-analyze"),
+    "time-on-exec": _time_on_exec,
     "python": _python,
     "x86_64": _x86_64,
 }

@@ -76,6 +76,8 @@ def assert_refused(container: Container, *words: str) -> str:
 BAD_FILES = {
     "empty": b"",
     "cut short": b'{"ociVersion": "1.0.2", "process": {"args": [',
+    "a brace": b"{",
+    "a name": b'{"ociVersion"',
     "no object": b"[]",
     "not JSON": b"hello",
     "not UTF-8": b'{"ociVersion": "\xff"}',
@@ -229,11 +231,12 @@ def test_preserved_descriptors_must_be_open(container: Container) -> None:
 
 
 @rooted
+@pytest.mark.skipif(os.path.isdir("/run/systemd/system"), reason="systemd runs here")
 def test_systemd_groups_are_refused(container: Container) -> None:
     container.write()
     done = container.call("--systemd-cgroup", "create", "--bundle", container.folder, container.id)
     assert done.returncode == 1
-    assert b"systemd is not supported" in done.stderr
+    assert b"no systemd runs here" in done.stderr
 
 
 @rooted

@@ -39,7 +39,10 @@ class Bundle(Frozen):
     """How many descriptors from 3 on the command gets."""
     no_pivot: bool = False
     new_keyring: bool = True
-    systemd: bool = False
+    group: str = ""
+    """The path of the group that systemd made, below the root of each hierarchy."""
+    leave: tuple[str, ...] = ()
+    """The groups that the parent goes back to, once the container is in its own."""
 
     states: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """The state that hooks get, by status, in parts between which the process id belongs; what is

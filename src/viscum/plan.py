@@ -70,6 +70,7 @@ spawn   clone           flags:Ix cgroup:O            | clone the child
 adopt   setgroups-deny                               | forbid setgroups in the user namespace
 adopt   map             file:S data:S                | write an id map
 adopt   helper          path:S arguments:N           | run a program of the host on the child
+adopt   cgroup-leave    slot:F                       | have the parent go back to a cgroup
 adopt   set-proc        file:S data:S                | write to a file of the child in /proc
 adopt   permit          step:I                       | let the child go on from a `wait-for`
 adopt   meet            step:I                       | wait until the child has come to a `reach`

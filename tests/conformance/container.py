@@ -85,6 +85,11 @@ def make_rootfs(path: pathlib.Path) -> None:
     (path / "tmp").chmod(0o1777)
 
 
+def is_unified() -> bool:
+    """Return whether this host has control groups of version 2 alone."""
+    return os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+
+
 def is_alive(pid: int) -> bool:
     """Return whether a process runs; one that nobody has waited for does not."""
     try:
@@ -228,6 +233,8 @@ class Container:
             _, names, path = line.split(":", 2)
             if controller in names.split(","):
                 return pathlib.Path("/sys/fs/cgroup") / controller / path.strip("/")
+            if not names and is_unified():
+                return pathlib.Path("/sys/fs/cgroup") / path.strip("/")
         raise AssertionError(f"no group of {controller}")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from needs import needs
 
-from .container import is_alive
+from .container import is_alive, is_unified
 
 if TYPE_CHECKING:
     from .container import Container, Runtime
@@ -146,6 +146,7 @@ def test_delete_refuses_a_running_container(container: Container) -> None:
     assert container.status() == "running"
 
 
+@pytest.mark.v2
 def test_delete_takes_a_stopped_container_away(container: Container) -> None:
     container.idle()
     group = container.cgroup("memory")
@@ -229,6 +230,7 @@ def test_ps_lists_host_process_ids(container: Container) -> None:
     assert json.loads(done.stdout) == [container.pid]
 
 
+@pytest.mark.v2
 def test_pause_and_resume(container: Container) -> None:
     container.idle()
     assert container.call("pause", container.id).returncode == 0
@@ -245,6 +247,7 @@ def test_kill_ends_a_paused_container(container: Container) -> None:
     container.wait("stopped")
 
 
+@pytest.mark.v2
 def test_events_print_usage(container: Container) -> None:
     container.idle()
     done = container.call("events", "--stats", container.id)
@@ -282,15 +285,18 @@ def test_errors_go_to_the_log_in_json(container: Container, runtime: Runtime) ->
     assert any(line["level"] == "error" and "/no/such/program" in line["msg"] for line in lines)
 
 
+@pytest.mark.v2
 def test_update_changes_limits(container: Container) -> None:
     container.linux["resources"]["memory"] = {"limit": 64 << 20}
     container.idle()
     done = container.call("update", "--memory", str(32 << 20), "--pids-limit", "77", container.id)
     assert done.returncode == 0, done.stderr
-    assert int((container.cgroup("memory") / "memory.limit_in_bytes").read_text()) == 32 << 20
+    file = "memory.max" if is_unified() else "memory.limit_in_bytes"
+    assert int((container.cgroup("memory") / file).read_text()) == 32 << 20
     assert (container.cgroup("pids") / "pids.max").read_text().strip() == "77"
 
 
+@pytest.mark.v2
 def test_update_reads_resources_from_stdin(container: Container) -> None:
     container.idle()
     text = json.dumps({"cpu": {"shares": 512}})
@@ -298,4 +304,5 @@ def test_update_reads_resources_from_stdin(container: Container) -> None:
     source.write_text(text)
     done = container.call("update", "--resources", source, container.id)
     assert done.returncode == 0, done.stderr
-    assert (container.cgroup("cpu") / "cpu.shares").read_text().strip() == "512"
+    file, value = ("cpu.weight", "20") if is_unified() else ("cpu.shares", "512")
+    assert (container.cgroup("cpu") / file).read_text().strip() == value

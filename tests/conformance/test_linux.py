@@ -17,6 +17,8 @@ import pytest
 
 from needs import needs
 
+from .container import is_unified
+
 if TYPE_CHECKING:
     from .container import Container
 
@@ -170,6 +172,7 @@ def test_new_user_namespace_with_a_network_by_path(container: Container, holder:
     assert inside(container, "net") == os.readlink(f"/proc/{holder}/ns/net")
 
 
+@needs("time-on-exec")
 def test_time_offsets(container: Container) -> None:
     container.namespace("time")
     container.linux["timeOffsets"] = {"boottime": {"secs": 1000000, "nanosecs": 0}}
@@ -186,6 +189,7 @@ def test_host_name_needs_a_namespace(container: Container) -> None:
 # Control groups.
 
 
+@pytest.mark.v2
 def test_groups_by_path(container: Container) -> None:
     path = f"/{container.id}-parent/inner"
     container.linux["cgroupsPath"] = path
@@ -200,7 +204,7 @@ def test_groups_by_path(container: Container) -> None:
             parent.rmdir()
 
 
-LIMITS = [
+LIMITS_V1 = [
     ({"memory": {"limit": 64 * MIB}}, "memory", "memory.limit_in_bytes", str(64 * MIB)),
     ({"memory": {"reservation": 32 * MIB}}, "memory", "memory.soft_limit_in_bytes", str(32 * MIB)),
     ({"memory": {"swappiness": 10}}, "memory", "memory.swappiness", "10"),
@@ -218,8 +222,36 @@ LIMITS = [
     ({"pids": {"limit": 123}}, "pids", "pids.max", "123"),
     ({"pids": {"limit": -1}}, "pids", "pids.max", "max"),
 ]
+LIMITS_V2 = [
+    ({"memory": {"limit": 64 * MIB}}, "memory", "memory.max", str(64 * MIB)),
+    ({"memory": {"reservation": 32 * MIB}}, "memory", "memory.low", str(32 * MIB)),
+    (
+        {"memory": {"limit": 64 * MIB, "swap": 96 * MIB}},
+        "memory",
+        "memory.swap.max",
+        str(32 * MIB),
+    ),
+    ({"cpu": {"shares": 1024}}, "cpu", "cpu.weight", "39"),
+    ({"cpu": {"quota": 20000, "period": 50000}}, "cpu", "cpu.max", "20000 50000"),
+    ({"cpu": {"cpus": "0", "mems": "0"}}, "cpuset", "cpuset.cpus", "0"),
+    ({"pids": {"limit": 123}}, "pids", "pids.max", "123"),
+    ({"pids": {"limit": -1}}, "pids", "pids.max", "max"),
+    ({"unified": {"memory.high": str(48 * MIB)}}, "memory", "memory.high", str(48 * MIB)),
+]
+LIMITS = LIMITS_V2 if is_unified() else LIMITS_V1
 
 
+def some_disk() -> tuple[int, int]:
+    """Return the numbers of the disk of the root, or of any where that has none."""
+    number = os.stat("/").st_dev
+    if os.major(number):
+        return os.major(number), os.minor(number)
+    path = next(pathlib.Path("/sys/block").glob("[vs]d[a-z]"))
+    major, _, minor = (path / "dev").read_text().strip().partition(":")
+    return int(major), int(minor)
+
+
+@pytest.mark.v2
 @pytest.mark.parametrize(("resources", "controller", "file", "value"), LIMITS)
 def test_limits(
     container: Container, resources: dict, controller: str, file: str, value: str
@@ -229,28 +261,35 @@ def test_limits(
     assert (container.cgroup(controller) / file).read_text().splitlines()[0] == value
 
 
+@pytest.mark.v2
 def test_block_limits(container: Container) -> None:
-    number = os.stat("/").st_dev
-    major, minor = os.major(number), os.minor(number)
+    major, minor = some_disk()
     rate = {"major": major, "minor": minor, "rate": 1048576}
     container.linux["resources"]["blockIO"] = {"throttleReadBpsDevice": [rate]}
     container.idle()
+    if is_unified():
+        text = (container.cgroup("io") / "io.max").read_text()
+        assert text.startswith(f"{major}:{minor} rbps=1048576 ")
+        return
     text = (container.cgroup("blkio") / "blkio.throttle.read_bps_device").read_text()
     assert text.strip() == f"{major}:{minor} 1048576"
 
 
+@pytest.mark.v2
 def test_limit_of_processes_is_held(container: Container) -> None:
     container.linux["resources"]["pids"] = {"limit": 3}
     done = container.run("for i in 1 2 3 4 5 6; do sleep 0.2 & done; wait")
     assert b"fork" in done.stderr
 
 
+@pytest.mark.v2
 def test_limit_of_memory_is_held(container: Container) -> None:
     container.linux["resources"]["memory"] = {"limit": 16 * MIB, "swap": 16 * MIB}
     done = container.run("dd if=/dev/zero of=/dev/null bs=64M count=1")
     assert done.returncode != 0
 
 
+@pytest.mark.v2
 def test_impossible_limit_is_refused(container: Container) -> None:
     container.linux["resources"]["cpu"] = {"cpus": "4000"}
     container.refused()

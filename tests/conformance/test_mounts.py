@@ -11,7 +11,7 @@ import pytest
 
 from needs import needs
 
-from .container import GUARDED
+from .container import GUARDED, is_unified
 
 if TYPE_CHECKING:
     from .container import Container
@@ -170,14 +170,17 @@ def test_kernel_file_systems(container: Container) -> None:
     assert "ro" in options(text, "/sys")
 
 
+@pytest.mark.v2
 def test_control_groups_are_the_containers_own(container: Container) -> None:
     container.mount("/sys/fs/cgroup", "cgroup", "cgroup", *GUARDED, "ro")
     container.namespace("cgroup")
+    folders = ("", "") if is_unified() else ("/pids", "/memory")
     text = container.output(
-        "cat /sys/fs/cgroup/pids/cgroup.procs; ls /sys/fs/cgroup/memory; touch /sys/fs/cgroup/x 2>/dev/null || echo refused"
+        f"cat /sys/fs/cgroup{folders[0]}/cgroup.procs; ls /sys/fs/cgroup{folders[1]};"
+        " touch /sys/fs/cgroup/x 2>/dev/null || echo refused"
     )
     assert text.split()[0] == "1"
-    assert "memory.limit_in_bytes" in text
+    assert ("memory.max" if is_unified() else "memory.limit_in_bytes") in text
     assert text.split()[-1] == "refused"
 
 
@@ -252,6 +255,7 @@ def test_read_only_paths(container: Container) -> None:
     assert text.split() == ["text", "ro", "ro"]
 
 
+@pytest.mark.v2
 def test_extra_devices(container: Container) -> None:
     container.linux["devices"] = [
         {
@@ -271,6 +275,7 @@ def test_extra_devices(container: Container) -> None:
     assert text.splitlines() == ["1:3 646 5:6", "pipe", "written"]
 
 
+@pytest.mark.v2
 def test_devices_that_no_rule_allows_are_refused(container: Container) -> None:
     container.process["capabilities"] = {
         name: ["CAP_MKNOD"] for name in ("bounding", "effective", "permitted")

@@ -26,10 +26,11 @@ ACCELERATOR = os.environ.get("VISCUM_V2_ACCEL", "tcg,thread=multi")
 VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 MODULES = (
     "virtio_pci virtio_blk virtiofs overlay loop veth tun bfq zram "
-    "sch_tbf sch_htb sch_ingress act_police cls_u32"
+    "sch_tbf sch_htb sch_ingress act_police cls_u32 "
+    "nf_tables unix_diag inet_diag tcp_diag udp_diag raw_diag af_packet_diag netlink_diag"
 ).split()
 MEMORY = "1536M"
-SECONDS = 280
+SECONDS = 560
 FAILED = 125
 
 

@@ -91,6 +91,14 @@ def read_namespaces(bundle: Bundle) -> Namespaces:
     return Namespaces(new, tuple(joined))
 
 
+def enters_time_on_exec(release: str) -> bool:
+    """Return whether execve(2) enters the time namespace that was made: before Linux 6.2 only a
+    child with memory of its own did.
+    """
+    major, minor = (int(part.partition("-")[0]) for part in release.split(".")[:2])
+    return (major, minor) >= (6, 2)
+
+
 class ContainerBuilder:
     """Collects the operations of one container."""
 
@@ -159,6 +167,11 @@ class ContainerBuilder:
             raise SpecError("linux.uidMappings are given, but no user namespace")
         if self.linux.get("timeOffsets") and not spaces.new & NAMESPACES["time"]:
             raise SpecError("linux.timeOffsets need a new time namespace")
+        if self.linux.get("timeOffsets") and not enters_time_on_exec(os.uname().release):
+            raise HostError(
+                "linux.timeOffsets: execve enters a new time namespace from Linux 6.2 on only",
+                hint="leave them out, or boot a later kernel",
+            )
         self._check_labels(config)
         if self.linux.get("intelRdt"):
             mounted = os.path.isdir("/sys/fs/resctrl/info")

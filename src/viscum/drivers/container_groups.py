@@ -74,12 +74,7 @@ def _may_make(point: str, path: str) -> bool:
 
 def find_groups(bundle: Bundle) -> Hierarchies:
     """Return where the groups of a container are; none where this user may make none."""
-    asked = bundle.linux.get("cgroupsPath", "")
-    if bundle.systemd:
-        raise HostError(
-            "the cgroup driver of systemd is not supported",
-            hint="leave --systemd-cgroup out, and set the engine to cgroupfs",
-        )
+    asked = bundle.group or bundle.linux.get("cgroupsPath", "")
     mounts, own = cgroup_mounts(), own_groups()
     points: dict[str, list[str]] = {}
     for name, (point, _) in mounts.items():
@@ -163,6 +158,14 @@ class GroupBuilder:
             for file, line in device_lines(rules):
                 self.parts.prepare.append(op("cgroup-write", slot, file, line))
 
+    def leave(self, folders: tuple[str, ...]) -> None:
+        """Have the parent, which is in the group, go back to those at `folders`."""
+        for folder in folders:
+            group, processes = self.slots(), self.slots()
+            self.parts.load.append(op("cgroup-root", group, folder))
+            self.parts.prepare.append(op("cgroup-open", processes, group, "cgroup.procs"))
+            self.parts.adopt.append(op("cgroup-leave", processes))
+
     def join(self) -> None:
         """Add what makes the child a member: by its own write, and of version 2 by the clone."""
         for group in self.found.groups:
@@ -186,6 +189,7 @@ def add_groups(
     if devices:
         builder.devices(resources)
     builder.join()
+    builder.leave(bundle.leave)
     return builder
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .main import Call
+    from .systemd import Scope
 
 __all__ = ["INIT", "Launch", "full_identity", "main", "read_config"]
 
@@ -150,6 +151,14 @@ def _console(call: Call, process: dict[str, Any], *, detached: bool) -> int:
     return -1
 
 
+def _scope(call: Call, config: dict[str, Any], identity: str) -> Scope | None:
+    if not call.systemd:
+        return None
+    from .systemd import start_scope
+
+    return start_scope(config, identity)
+
+
 def main(call: Call) -> int:
     """Create a container, and with `run` start it."""
     given, identity = call.given, call.words[0]
@@ -165,6 +174,7 @@ def main(call: Call) -> int:
     detached = call.verb == "create" or given.on("detach")
     if not detached:
         launch.flags = "fk" if given.on("keep") else "f"
+    scope = None
     try:
         with open(f"{folder}/config.json", "wb", buffering=0) as file:
             file.write(data)
@@ -173,6 +183,7 @@ def main(call: Call) -> int:
         console = _console(call, process, detached=detached)
         seccomp = config.get("linux", {}).get("seccomp", {}).get("listenerPath", "")
         listener = connect(seccomp, "linux.seccomp.listenerPath") if seccomp else -1
+        scope = _scope(call, config, identity)
         hook_output = os.memfd_create("viscum-hooks") if config.get("hooks") else -1
         compiled = compile_container(
             Bundle(
@@ -190,7 +201,8 @@ def main(call: Call) -> int:
                 preserve=preserve,
                 no_pivot=given.on("no-pivot"),
                 new_keyring=not given.on("no-new-keyring"),
-                systemd=call.systemd,
+                group=scope.group if scope else "",
+                leave=scope.before if scope else (),
                 states=states_of(config, identity, bundle),
             ),
             full_identity=full_identity(),
@@ -200,9 +212,14 @@ def main(call: Call) -> int:
         launch.terminal = compiled.terminal
         created = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
         created += f".{time.time_ns() % 1_000_000_000:09d}Z"
-        write_record(folder, bundle, rootfs, config, compiled.groups, created)
+        place = (scope.unit, scope.before) if scope else ("", ())
+        write_record(folder, bundle, rootfs, config, compiled.groups, created, place)
         launch.go(compiled.plan.encode(), [gate, console, listener, hook_output])
     except BaseException:
         remove_files(folder)
+        if scope:
+            from .systemd import abandon
+
+            abandon(scope.unit, scope.before)
         raise
     return 1

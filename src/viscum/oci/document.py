@@ -85,6 +85,9 @@ def parse(data: bytes, what: str) -> Any:
     except StopIteration as stop:
         where = "it is empty or cut short" if stop.value >= len(text) else f"byte {stop.value}"
         raise SpecError(f"{what} is not JSON: {where}") from None
+    except SystemError:  # the scanner has something to say, in a class of a module not imported yet
+        __import__("json.decoder")
+        return parse(data, what)
     except RecursionError:
         raise SpecError(f"{what} is nested too deeply") from None
     except SpecError as error:

@@ -44,8 +44,8 @@ def features() -> dict[str, object]:
         "cgroup": {
             "v1": True,
             "v2": True,
-            "systemd": False,
-            "systemdUser": False,
+            "systemd": True,
+            "systemdUser": True,
             "rdma": True,
         },
         "seccomp": _seccomp(),

@@ -25,6 +25,11 @@ def main(bin_: str, words: list[str]) -> int:
     try:
         if words[0] == "--hooks":
             return _run_hooks(bin_, words)
+        if words[0] == "--end-scope":
+            from .systemd import end_scope
+
+            end_scope(words[1])
+            return 0
         return _explain(bin_, words)
     except ViscumError as error:
         print(f"viscum-oci: {error}", file=sys.stderr)
@@ -46,9 +51,20 @@ def _explain(bin_: str, words: list[str]) -> int:
     plan = Plan.decode(data)
     message = _message(plan, index, call_number, error)
     if kind != "exec":
+        _end_scope(folder)
         remove_files(folder)
     call.say("error", message)
     return 255 if kind == "exec" else 1
+
+
+def _end_scope(folder: str) -> None:
+    from .store import Stored
+
+    stored = Stored(folder)
+    if stored.fields.get("scope"):
+        from .systemd import abandon
+
+        abandon(stored.fields["scope"], tuple(stored.leave))
 
 
 def _message(plan: Plan, index: int, number: int, error: int) -> str:

@@ -126,7 +126,7 @@ def _run(call: Call) -> int:
 def main(bin_: str, copy: int) -> int:
     """Run the command line of this process and return its exit code."""
     words = sys.argv[1:]
-    if words[:1] in (["--explain"], ["--hooks"]):
+    if words[:1] in (["--explain"], ["--hooks"], ["--end-scope"]):
         from . import follow_up
 
         return follow_up.main(bin_, words)

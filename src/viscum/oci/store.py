@@ -50,10 +50,11 @@ def remove_files(folder: str) -> None:
             os.unlink(f"{folder}/{name}")
         except OSError:
             continue
-    try:
-        os.rmdir(folder)
-    except OSError:
-        return
+    for path in (f"{folder}/root", folder):  # the first is of `restore`
+        try:
+            os.rmdir(path)
+        except OSError:
+            continue
 
 
 def start_time(pid: int) -> int:
@@ -71,6 +72,7 @@ def write_record(
     config: dict[str, Any],
     groups: Hierarchies,
     created: str,
+    scope: tuple[str, tuple[str, ...]] = ("", ()),
 ) -> None:
     """Write what `state`, `kill` and `delete` need to know."""
     hooks = config.get("hooks", {})
@@ -85,6 +87,8 @@ def write_record(
         f"creator {pid} {start_time(pid)}",
     ]
     lines += [f"cgroup {group.folder}" for group in groups.groups]
+    lines += [f"scope {scope[0]}"] if scope[0] else []
+    lines += [f"leave {folder}" for folder in scope[1]]
     lines += [f"freezer {groups.freezer}"] if groups.freezer else []
     lines += [f"{kind} 1" for kind in ("poststart", "poststop") if hooks.get(kind)]
     text = "\n".join(lines) + "\n\n" + dump(config.get("annotations", {})) + "\n"
@@ -101,6 +105,8 @@ class Stored:
         self.id = os.path.basename(folder)
         self.fields: dict[str, str] = {}
         self.cgroups: list[str] = []
+        self.leave: list[str] = []
+        """The groups that whoever creates it came from."""
         self.annotations: Any = {}
         self.pid, self.started = 0, 0
         self._read()
@@ -117,6 +123,8 @@ class Stored:
             key, _, value = line.partition(" ")
             if key == "cgroup":
                 self.cgroups.append(value)
+            elif key == "leave":
+                self.leave.append(value)
             else:
                 self.fields[key] = value
         self.annotations = parse(tail.encode(), "record")

@@ -149,5 +149,9 @@ def main(call: Call) -> int:
         used = int(_read(_place(stored, "memory", name)))
         if used > memory["limit"]:
             raise HostError(f"memory limit {memory['limit']} is below the usage {used}")
+    if stored.fields.get("scope"):
+        from .systemd import set_properties
+
+        set_properties(stored.fields["scope"], resources)
     write_all(places)
     return 0

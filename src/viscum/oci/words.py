@@ -78,10 +78,11 @@ VERBS: Mapping[str, Verb] = {
         "checkpoint",
         "ID",
         "save a running container with CRIU",
-        _CRIU + "leave-running lazy-pages status-fd= pre-dump auto-dedup",
+        _CRIU
+        + "leave-running lazy-pages status-fd= pre-dump auto-dedup tcp-skip-in-flight link-remap",
     ),
     "restore": Verb(
-        "checkpoint",
+        "restore",
         "ID",
         "bring a saved container back",
         _CRIU + _LAUNCH + "detach,d auto-dedup lazy-pages no-subreaper",

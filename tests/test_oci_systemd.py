@@ -1,0 +1,167 @@
+"""The cgroup driver of systemd, beside a real systemd that is process 1 of a machine of its own."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from callers import script
+from conformance.container import Container, Runtime, is_unified
+from needs import needs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = pathlib.Path(__file__).resolve().parent
+INSIDE = "VISCUM_TEST_IN_SYSTEMD"
+MIB = 1 << 20
+inside = pytest.mark.skipif(INSIDE not in os.environ, reason="run by the first test")
+pytestmark = [needs("root", "busybox", "systemd"), pytest.mark.timeout(280)]
+
+
+@pytest.mark.v2
+@pytest.mark.skipif(INSIDE in os.environ, reason="this is inside already")
+def test_beside_systemd() -> None:
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    words += ["-o", "addopts=", "-k", "not beside", str(HERE / "test_oci_systemd.py")]
+    done = subprocess.run(
+        [sys.executable, str(HERE / "systemd_machine.py"), "env", f"{INSIDE}=1", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=270,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout, done.stdout
+    assert " skipped" not in done.stdout, done.stdout
+
+
+@pytest.fixture
+def container() -> Iterator[Container]:
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="viscum-scope-"))
+    folder.chmod(0o755)
+    runtime = Runtime(script("viscum-oci"), folder)
+    plain = runtime.words
+    runtime.words = lambda *words: plain("--systemd-cgroup", *words)
+    made = runtime.container()
+    made.process["args"] = ["/bin/sleep", "1000"]
+    yield made
+    runtime.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def shown(unit: str, *names: str) -> dict[str, str]:
+    words = ["systemctl", "show", unit, *(f"--property={name}" for name in names)]
+    text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    return dict(line.split("=", 1) for line in text.splitlines())
+
+
+def is_gone(unit: str) -> bool:
+    """Return whether systemd forgets the unit within seconds."""
+    end = time.monotonic() + 20
+    while shown(unit, "LoadState")["LoadState"] != "not-found":
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def groups_of(pid: int) -> set[str]:
+    return {
+        line.split(":", 2)[2] for line in pathlib.Path(f"/proc/{pid}/cgroup").read_text().split()
+    }
+
+
+@inside
+def test_container_is_a_scope_in_the_slice_asked_for(container: Container) -> None:
+    container.linux["cgroupsPath"] = f"viscum-tests.slice:pre:{container.id}"
+    unit = f"pre-{container.id}.scope"
+    done = container.create()
+    assert done.returncode == 0, done.stderr
+    found = shown(unit, "ActiveState", "Slice", "ControlGroup", "Delegate")
+    assert found["ActiveState"] == "active"
+    assert found["Slice"] == "viscum-tests.slice"
+    assert found["Delegate"] == "yes"
+    assert groups_of(container.pid) == {f"/viscum.slice/viscum-tests.slice/{unit}"}
+    group = container.cgroup("pids")
+    assert (group / "cgroup.procs").read_text().split() == [str(container.pid)]
+    assert container.start().returncode == 0
+    done = container.exec("/bin/cat", "/proc/self/cgroup")
+    assert {line.rpartition("/")[2] for line in done.stdout.decode().split()} == {unit}
+    assert container.call("pause", container.id).returncode == 0
+    assert container.status() == "paused"
+    assert container.call("resume", container.id).returncode == 0
+    assert container.delete("--force").returncode == 0
+    assert is_gone(unit)
+    assert not group.exists()
+
+
+@inside
+def test_limits_are_known_to_systemd_and_outlive_a_reload(container: Container) -> None:
+    container.linux["resources"] |= {
+        "memory": {"limit": 64 * MIB},
+        "pids": {"limit": 40},
+        "cpu": {"quota": 25000, "period": 50000, "shares": 512},
+    }
+    assert container.create().returncode == 0
+    unit = f"viscum-{container.id}.scope"
+    memory = (
+        ("MemoryMax", "memory.max") if is_unified() else ("MemoryLimit", "memory.limit_in_bytes")
+    )
+
+    def check(limit: int, tasks: int) -> None:
+        found = shown(unit, memory[0], "TasksMax", "Slice", "CPUQuotaPerSecUSec")
+        assert found[memory[0]] == str(limit)
+        assert found["TasksMax"] == str(tasks)
+        assert found["Slice"] == "system.slice"
+        assert found["CPUQuotaPerSecUSec"] == "500ms"
+        assert (container.cgroup("memory") / memory[1]).read_text() == f"{limit}\n"
+        assert (container.cgroup("pids") / "pids.max").read_text() == f"{tasks}\n"
+
+    check(64 * MIB, 40)
+    done = container.call("update", "--memory", str(48 * MIB), "--pids-limit", "30", container.id)
+    assert done.returncode == 0, done.stderr
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+    check(48 * MIB, 30)
+
+
+@inside
+def test_runtime_stays_out_of_the_scope(container: Container) -> None:
+    container.write()
+    words = container.runtime.words("run", "--bundle", str(container.folder), container.id)
+    with subprocess.Popen(words, stdin=-3, stdout=-3) as process:
+        end = time.monotonic() + 20
+        path = container.runtime.root / container.id / "pid"
+        while not path.exists():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        pid = int(path.read_text().split()[0])
+        assert groups_of(pid).isdisjoint(groups_of(process.pid))
+        container.call("kill", "--all", container.id, "KILL")
+        assert process.wait(30) == 137
+    assert is_gone(f"viscum-{container.id}.scope")
+
+
+@inside
+def test_launch_that_fails_leaves_no_scope(container: Container) -> None:
+    container.process["args"] = ["/nosuch"]
+    assert container.create().returncode == 1
+    assert is_gone(f"viscum-{container.id}.scope")
+
+
+@inside
+@pytest.mark.parametrize("path", ["/a/b", "a:b", "nosuch:b:c", "a.slice:b:c/d", "a.slice::b.slice"])
+def test_place_that_systemd_has_not_is_refused(container: Container, path: str) -> None:
+    container.linux["cgroupsPath"] = path
+    done = container.create()
+    assert done.returncode == 1
+    assert b"cgroupsPath" in done.stderr
+    assert not (container.runtime.root / container.id).exists()
