@@ -93,7 +93,7 @@ def test_weight_of_the_class_is_set_and_put_back(places):
         with viscum.Governor(follow=False) as governor:
             governor.add(one, machine_class="batch")
             governor.add(two, machine_class="batch")
-            assert shares(one) == "256"
+            assert shares(one) == "32"
             assert shares(two) == "333"
         assert shares(one) == "1024"
 

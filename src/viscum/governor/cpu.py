@@ -17,7 +17,7 @@ Three things are learned on the way:
 
 from __future__ import annotations
 
-from math import exp
+from math import exp, inf
 
 from .learning import DayProfile, Histogram
 
@@ -47,6 +47,10 @@ FORGET_SECONDS = 600.0
 TOLERATED = 0.002
 """Share of time throttled from which caution grows; it is full at four times as much."""
 CAUTIOUS_RELEASE = 10.0
+LENT_ROOM = 0.04
+"""Headroom of a machine with something in store while others need the rest: it is raised before
+the store is used up.
+"""
 HELD = 0.05
 """Share of time throttled from which a machine counts as held at its limit by the budget."""
 
@@ -59,6 +63,7 @@ class Cpu:
     """
 
     __slots__ = (
+        "_asks",
         "_burst_from",
         "_calm_since",
         "_lost",
@@ -96,14 +101,17 @@ class Cpu:
         self._lost = 0.0
         self.held = True  # until it was looked at, nothing of its limit is known to be idle
         self._stood_peak = 0.0
+        self._asks = inf
+        """What it asks for at most just now, where that is known."""
 
     def lean(self) -> float:
         """Return what it would get by on just now: what it used lately, unless it is held at its
         limit. The rest of what it wants can be lent to others.
         """
         if self.held:
-            return self.want
-        level = self.used * self.burst * (1 + self._manner.headroom)
+            return min(self.want, self._asks)
+        room = LENT_ROOM if self._manner.bursts else self._manner.headroom
+        level = self.used * self.burst * (1 + room)
         return self.bounds.clamp(min(level, self.want))
 
     def rest(self) -> float:
@@ -114,7 +122,7 @@ class Cpu:
     def throttled(self, limit: float, lost: float, now: float) -> None:
         """Raise after throttling at `limit` for `lost` seconds: the fast path."""
         self._lost += lost
-        self.held = True
+        self.held, self._asks = True, inf
         factor = RAISE_AGAIN if self._burst_from else RAISE
         if not self._burst_from:
             self._burst_from = limit
@@ -124,6 +132,18 @@ class Cpu:
         self._calm_since = now
         self.rule = "throttled"
 
+    def spending(self, limit: float, lately: float, now: float) -> None:
+        """Raise before a machine has used up what it had in store: the fast path of those that
+        have one. It was not throttled, so `lately` is what it asks for.
+        """
+        self.held = True
+        asked = min(lately * (1 + self._manner.headroom), limit * RAISE_AGAIN)
+        self._asks = self.bounds.clamp(max(limit * RAISE, asked))
+        self.want = max(self._asks, self.want)
+        self.look_after = FIRST_LOOK_SECONDS
+        self._calm_since = now
+        self.rule = "spending"
+
     def look(
         self, used: float, throttled: float, seconds: float, now: float, clock: float | None = None
     ) -> None:
@@ -132,7 +152,7 @@ class Cpu:
         """
         clock = now if clock is None else clock
         self.used = used
-        self.held = throttled > HELD
+        self.held, self._asks = throttled > HELD, inf
         self.histogram.add(used, seconds)
         self.day.add(clock, used, seconds)
         self._learn(used, throttled, seconds)

@@ -149,6 +149,19 @@ class Fleet:
         self._touched.add(name)
         return cpu.want > before or (not held and cpu.want > member.cpu_limit)
 
+    def spending(self, name: str, lately: float, now: float) -> bool:
+        """Note that a machine will soon have used up what it had in store, at `lately` CPUs;
+        return whether that can change anything.
+        """
+        member = self.members[name]
+        cpu = member.cpu
+        if cpu is None:
+            return False
+        cpu.spending(member.cpu_limit, lately, now)
+        member.signal = f"used {lately:.3g} CPUs just now, of {member.cpu_limit:.3g}"
+        self._touched.add(name)
+        return cpu.want > member.cpu_limit
+
     def look_cpu(
         self, name: str, used: float, throttled: float, seconds: float, now: float
     ) -> None:
