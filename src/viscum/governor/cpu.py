@@ -37,6 +37,7 @@ SETTLED = 0.98
 FIRST_LOOK_SECONDS = 0.3
 """The first look, and the one after a raise: what it overshot by is soon taken back."""
 LOOK_SECONDS = 1.0
+LOWERING_SECONDS = 3.0
 LONGEST_LOOK_SECONDS = 8.0
 PATIENCE_SECONDS = 20.0
 LONGEST_PATIENCE_SECONDS = 600.0
@@ -203,8 +204,11 @@ class Cpu:
         if target > self.want * 1.5 or target < self.want * 0.5:
             self._patience = PATIENCE_SECONDS
         self.want = target
+        if rule == "lower" == self.rule:  # what fades away needs no close watch
+            self.look_after = min(self.look_after * 1.5, LOWERING_SECONDS)
+        else:
+            self.look_after = LOOK_SECONDS
         self.rule = rule
-        self.look_after = LOOK_SECONDS
         self._calm_since, self._stood_peak = now, 0.0
 
     def _stand(self, target: float, used: float, now: float) -> None:

@@ -321,12 +321,11 @@ class Governor:
         if live.member.cpu is not None and now >= live.next_look:
             reading = live.handles.cpu()
             used, throttled, seconds = live.interval(now, reading)
-            self.fleet.look_cpu(live.governed.name, used, throttled, seconds, now)
+            looked = self.fleet.look_cpu(live.governed.name, used, throttled, seconds, now)
             live.start_interval(now, reading)
-            looked = True
         if live.member.memory is not None and now >= live.next_memory:
             self._look_memory(live, now)
-            looked = True
+            looked |= self.fleet.memory_touched
         return looked
 
     def _look_memory(self, live: Live, now: float) -> None:

@@ -34,6 +34,8 @@ SUSPECT_SECONDS = 0.01
 SHARE_OF_CORE = 0.0015
 """What sweeping may cost: with more machines it is done less often, down to the longest time."""
 CHECK_SECONDS = 0.5
+CHECK_EACH_SECONDS = 0.01
+"""How often everybody is looked at while the host is at rest: the least, and for each machine."""
 SPENT = 0.4
 """Share of what a machine has in store from which it is given more, before it has used it up."""
 FIGURES = 5
@@ -147,7 +149,8 @@ class Sweep:
         since = now - self._last
         if not self._lives or since < (SUSPECT_SECONDS if self.soon else self._spacing):
             return False
-        return self.soon or self._moved or self._host < 0 or since >= CHECK_SECONDS
+        check = max(CHECK_SECONDS, len(self._lives) * CHECK_EACH_SECONDS)
+        return self.soon or self._moved or self._host < 0 or since >= check
 
     def look(self, now: float) -> list[tuple[Live, int]]:
         """Return the machines that were held up, each with its total; -1: its group is gone."""
