@@ -39,6 +39,8 @@ FIRST_LOOK_SECONDS = 0.3
 LOOK_SECONDS = 1.0
 LOWERING_SECONDS = 3.0
 LONGEST_LOOK_SECONDS = 8.0
+NOTHING = 0.005
+"""CPUs that are none."""
 PATIENCE_SECONDS = 20.0
 LONGEST_PATIENCE_SECONDS = 600.0
 BURST_STEP = 1.3
@@ -214,7 +216,10 @@ class Cpu:
     def _stand(self, target: float, used: float, now: float) -> None:
         """Leave the limit; once it stood long enough, give back what the peaks did not need."""
         self._stood_peak = max(self._stood_peak, used)
-        self.look_after = min(max(self.look_after * 1.5, LOOK_SECONDS), LONGEST_LOOK_SECONDS)
+        longest = LONGEST_LOOK_SECONDS
+        if used < NOTHING and self.want <= self.bounds.low:  # there is nothing to take
+            longest *= 2
+        self.look_after = min(max(self.look_after * 1.5, LOOK_SECONDS), longest)
         if now - self._calm_since < self._patience:
             return
         needed = self._stood_peak * self.burst * (1 + self._manner.headroom)

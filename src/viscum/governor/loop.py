@@ -32,7 +32,7 @@ __all__ = ["Governor"]
 
 NICE = -15
 SLOW_TICK_SECONDS = 0.1
-LONG_TICK_SECONDS = 0.25
+LONG_TICK_SECONDS = 0.4
 MANY = 20
 """How often the times of the next looks are compared with the clock; with many machines less."""
 APPLY_SECONDS = 0.5
@@ -121,6 +121,7 @@ class Governor:
             self._resting.stop()
             self._journal.close()
             self._crew.sweep.close()
+            self._crew.crowding.close()
             holding.close()
 
     def __enter__(self) -> Self:
@@ -296,7 +297,8 @@ class Governor:
     def _slow(self, now: float) -> bool:
         changed = False
         if now >= self._next["roster"]:
-            self._next["roster"] = now + ROSTER_SECONDS
+            many = len(self._crew.lives) > MANY
+            self._next["roster"] = now + ROSTER_SECONDS * (2 if many else 1)
             changed |= self._crew.call_roll()
         for live in self._crew.due(now):
             try:
@@ -333,6 +335,8 @@ class Governor:
         limited = memory is not None and live.member.memory_limit < memory.bounds.high
         live.next_memory = now + (LIMITED_MEMORY_SECONDS if limited else MEMORY_SECONDS)
         if live.memory_stands(now):
+            if not limited:
+                live.next_memory = now + 2 * MEMORY_SECONDS
             return
         amount = self.fleet.look_memory(
             live.governed.name, live.memory_view(now, swap=self._swap), now

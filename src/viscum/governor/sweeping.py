@@ -21,8 +21,8 @@ __all__ = ["Sweep"]
 
 HOST_PRESSURE = "/proc/pressure/cpu"
 TICK_MS = 20
-LONGEST_TICK_MS = 60
-MACHINES_A_TICK_MS = 1.5
+LONGEST_TICK_MS = 80
+MACHINES_A_TICK_MS = 1.25
 """With more machines than this for each millisecond the ticks are longer, too."""
 MOVED_US = 200
 """Microseconds of waiting on the host, for each ms of a tick, from which machines are looked at."""
