@@ -333,11 +333,6 @@ class Spec(Frozen):
         check_limits(self.limits)
         if self.oom_policy != "kill" and self.limits.memory is None:
             raise SpecError(f"oom-policy {self.oom_policy!r} needs a limit", hint="give --memory")
-        if self.oom_policy != "kill" and self.detached:
-            raise SpecError(
-                f"oom-policy {self.oom_policy!r} needs a caller that watches the machine",
-                hint="run it in the foreground, or put it under the governor",
-            )
         for mount in self.mounts:
             _check_mount(mount)
         layers = ((path, "layer") for path in self.layers)
