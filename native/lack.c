@@ -119,7 +119,10 @@ static int is_short(struct vs_monitor *mon, int folder, const char *events) {
     return (double)held >= HELD_SHARE * (double)number_at(folder, "memory.high");
 }
 
+/* With the mark that tells who asks: tasks that wait for memory never count as frozen. */
 static void pause_all(struct vs_monitor *mon) {
+    int mark = openat(mon->folder, "paused", O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (mark >= 0) close(mark);
     int group = group_of(mon, mon->set.kill_slot);
     if (group >= 0 && write_at(group, "cgroup.freeze", "1") == 0) return;
     write_at(group_of(mon, mon->set.freezer_slot), "freezer.state", "FROZEN");
@@ -175,7 +178,7 @@ void vs_lack_ready(struct vs_monitor *mon) {
     if (mon->set.oom_policy == VS_OOM_KILL || !is_short(mon, folder, events)) return;
     if (mon->set.oom_policy == VS_OOM_GROW) {
         grow(mon, folder);
-    } else if (!vs_is_paused(mon)) {
+    } else if (faccessat(mon->folder, "paused", F_OK, 0) < 0) {
         pause_all(mon);
         tell(mon, folder, "paused");
     }

@@ -13,6 +13,7 @@ from array import array
 import pytest
 
 import viscum
+from callers import make_caller, python_words
 from needs import needs
 from viscum import native
 from viscum.governor import decisions
@@ -393,3 +394,68 @@ def test_journal_stays_within_its_bound_and_skips_what_a_crash_cut_short(places,
     kept = list(decisions.entries("m1"))
     assert kept[-1]["time"] == 199.0
     assert {entry["name"] for entry in kept} == {"m1"}
+
+
+# A user's governor.
+
+
+@pytest.fixture
+def delegated(caller_with_ids, folder):
+    """Groups of version 1 and 2 that are the user's own, and how to run a command in them."""
+    cgroups = this_host().cgroups
+    made = [f"{top}/viscum-test-user" for top in (*dict(cgroups.v1).values(), cgroups.v2) if top]
+    for path in made:
+        os.mkdir(path)
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            if os.path.exists(f"{path}/{name}"):
+                with open(f"{os.path.dirname(path)}/{name}", encoding="ascii") as file:
+                    text = file.read()
+                with open(f"{path}/{name}", "w", encoding="ascii") as file:
+                    file.write(text)
+        for name in (".", *os.listdir(path)):
+            os.chown(f"{path}/{name}", caller_with_ids.uid, -1)
+    enter = "; ".join(f"echo $$ > {path}/cgroup.procs" for path in made)
+    try:
+        yield ["sh", "-c", f'{enter}; exec "$@"', "sh"]
+    finally:
+        for path in made:
+            for name in os.listdir(path):
+                if os.path.isdir(f"{path}/{name}"):
+                    os.rmdir(f"{path}/{name}")
+            os.rmdir(path)
+
+
+@pytest.fixture
+def caller_with_ids():
+    return make_caller("subids")
+
+
+@needs("root", "subuid", "userns", "namespace-tools", "cpu", "cgroup-v1", "cgroup-v2")
+def test_governor_of_a_user_governs_in_groups_that_are_delegated(
+    caller_with_ids, delegated, folder
+):
+    own = {"VISCUM_RUN": str(folder / "run"), "VISCUM_DATA": str(folder / "data")}
+    os.chown(folder, caller_with_ids.uid, -1)
+    options = {"env": {**caller_with_ids.environment(), **own}, "cwd": folder, "text": True}
+    viscum_words = caller_with_ids.command(*python_words(False), "-m", "viscum")
+
+    def call(*words, inside=True):
+        command = [*(delegated if inside else []), *viscum_words, *words]
+        return subprocess.run(command, capture_output=True, check=False, timeout=60, **options)
+
+    refused = call("governor", inside=False)
+    assert refused.returncode == 125
+    assert "no control groups to govern" in refused.stderr
+    governor = subprocess.Popen(
+        [*delegated, *viscum_words, "governor"], stderr=subprocess.PIPE, **options
+    )
+    try:
+        assert governor.stderr.readline().startswith("governing ")
+        made = call("run", "-d", "--name", "web", "--cpus", "0.1..1", "--", "sleep", "60")
+        assert made.returncode == 0, made.stderr
+        until(lambda: call("governor", "why", "web").returncode == 0, "governed")
+    finally:
+        call("rm", "-f", "web")
+        governor.terminate()
+        assert governor.wait(20) == 0
+        governor.stderr.close()

@@ -145,7 +145,7 @@ def until_told(name: str, action: str) -> None:
     [("kill", 301, "killed"), ("pause", 301, "paused"), ("grow:160M", 90, "grown")],
 )
 def test_machine_that_lives_on_keeps_to_its_policy(policy: str, amount: int, told: str) -> None:
-    name = f"oom-{told}"
+    name = f"oom-{told}-{os.getpid()}"
     words = ["-d", "--name", name, "-m", "48M", "--memory-swap", "48M", "--oom-policy", policy]
     done = call("run", *words, "--", PYTHON, "-c", f"bytearray({amount} << 20); print('done')")
     assert done.returncode == 0, done.stderr

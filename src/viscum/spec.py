@@ -440,6 +440,12 @@ def _check_memory(limits: Limits) -> None:
         raise SpecError(
             f"memory of {limits.memory} bytes is out of range", hint="give at least 512K"
         )
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if limits.memory is not None and limits.memory > there:
+        raise SpecError(
+            f"memory of {limits.memory} bytes is above what this host has",
+            hint=f"at most {there >> 20}M",
+        )
     swap = limits.memory_swap
     if swap is not None and swap != -1:
         if limits.memory is None:

@@ -1,4 +1,4 @@
-"""`viscum top`: the processes of a machine, with ids as they are in it."""
+"""`viscum top`: all machines on the screen, or the processes of one, with ids as they are in it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-USAGE = "viscum top NAME [COLUMN…]"
 COLUMNS = {
     "user": Column("User", "USER", yields=1),
     "uid": Column("Uid", "UID", right=True),
@@ -137,9 +136,11 @@ def rows(machine: DetachedMachine) -> list[dict[str, object]]:
 
 
 def main(parsed: Parsed) -> int:
-    """Print the processes of a machine."""
+    """Show the machines, or print the processes of one."""
     if not parsed.words:
-        raise SpecError("there is no machine named", hint=USAGE)
+        from .overview import show
+
+        return show(parsed.text("format"), whole=parsed.on("no_trunc"))
     form = parsed.text("format")
     check_form(form)
     columns = [COLUMNS[name] for name in chosen(parsed.words[1:])]
