@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...errors import MachineError, SpecError
 from ...host import probe
-from ...resources.limits import group_folders
+from ...resources.groups import GroupSet
 from ..format import check_form, print_rows
 from ..listing import Column
 from ..machines.finding import find
@@ -97,8 +97,8 @@ def processes(machine: DetachedMachine) -> list[Process]:
     if status.state not in ("running", "paused"):
         hint = f"viscum start {machine.name}"
         raise MachineError(f"machine {machine.name!r} is {status.state}", hint=hint)
-    folders = group_folders(probe().cgroups, machine.config.group)
-    pids = pids_of(folders.values(), status.pid)
+    groups = GroupSet.of(machine.config.group, probe().cgroups)
+    pids = pids_of(groups.folders, status.pid)
     uids, gids = (IdMap(f"/proc/{status.pid}/{kind}_map") for kind in ("uid", "gid"))
     uptime = _uptime()
     found = (read_process(pid, uids, gids, uptime) for pid in pids)
