@@ -58,6 +58,7 @@ def rules(name: str) -> list[str]:
     return [str(entry["rule"]) for entry in decisions.entries(name)]
 
 
+@pytest.mark.v2
 @needs("root", "cpu", "cgroup-v2")
 def test_limit_follows_the_machine_and_the_reason_is_kept(places):
     with viscum.Governor(follow=False) as governor:
@@ -109,6 +110,7 @@ def test_second_governor_is_one_clear_error(places):
         pass
 
 
+@pytest.mark.v2
 @needs("root", "cpu")
 def test_bounds_that_do_not_fit_are_refused_and_change_nothing(places):
     with (
@@ -136,6 +138,7 @@ def test_machine_without_bounds_is_refused(places):
             governor.add("viscum-nobody", cpus="0.1..1")
 
 
+@pytest.mark.v2
 @needs("root", "cpu")
 def test_machine_that_ends_is_forgotten_and_the_others_go_on(places):
     with (
@@ -149,6 +152,7 @@ def test_machine_that_ends_is_forgotten_and_the_others_go_on(places):
         until(lambda: limit_of(stays) < 0.95, "still governed")
 
 
+@pytest.mark.v2
 @needs("root", "cpu")
 def test_sum_of_limits_stays_within_the_budget(places):
     with viscum.Governor(cpus=1.0, follow=False) as governor:
@@ -176,6 +180,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.v2
 @needs("root", "cpu")
 def test_governor_that_is_killed_leaves_limits_to_rest_at_and_a_new_one_takes_over(places):
     with viscum.Machine(cpus="0.1..1", name="m") as machine:
@@ -201,6 +206,7 @@ def test_governor_that_is_killed_leaves_limits_to_rest_at_and_a_new_one_takes_ov
             assert limit_of(machine) <= found
 
 
+@pytest.mark.v2
 @needs("root", "cpu")
 def test_limits_are_set_to_rest_when_nobody_takes_over(places):
     with viscum.Machine(cpus="0.1..1", name="m") as machine:
@@ -219,6 +225,7 @@ def test_limits_are_set_to_rest_when_nobody_takes_over(places):
         assert limit_of(machine) == pytest.approx(0.77)
 
 
+@pytest.mark.v2
 @needs("root", "memory")
 def test_cold_pages_are_taken_back_and_the_limit_stays_above_what_is_used(places, tmp_path_factory):
     work = tmp_path_factory.mktemp("work")
@@ -239,6 +246,7 @@ def test_cold_pages_are_taken_back_and_the_limit_stays_above_what_is_used(places
         handles.close()
 
 
+@pytest.mark.v2
 @needs("root", "memory")
 def test_memory_limits_share_a_short_budget(places):
     with (
@@ -365,6 +373,62 @@ def test_sweep_reports_what_rose_and_what_cannot_be_read(tmp_path):
     finally:
         for fd in (*fds, closed):
             os.close(fd)
+
+
+def test_sweep_tells_who_spends(tmp_path):
+    paths = [tmp_path / "v2", tmp_path / "v1", tmp_path / "odd"]
+    fds = []
+    for path, text in zip(
+        paths, ("usage_usec 1000\nuser_usec 5\n", "1000000\n", "x\n"), strict=True
+    ):
+        path.write_text(text)
+        fds.append(os.open(path, os.O_RDONLY))
+    try:
+        figures = array("d", [0.0, 0.0, 50_000.0, 0.1, 0.0] * 3)
+        assert native.watch_use(array("i", fds), figures, 1e5) == []
+        paths[0].write_text("usage_usec 101000\n")  # 100 ms in 100 ms
+        paths[1].write_text("11000000\n")  # 10 ms: as much as it may
+        assert native.watch_use(array("i", fds), figures, 1e5) == [0]
+        assert figures[1] == pytest.approx(90_000.0)
+        assert (figures[4], figures[9]) == (pytest.approx(1.0), pytest.approx(0.1))
+        assert native.watch_use(array("i", fds), figures, 1e6) == []  # it rested
+        with pytest.raises(ValueError, match="five figures"):
+            native.watch_use(array("i", fds), array("d", [0.0]), 1.0)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+@needs("root", "cpu", "cpuset", "cgroup-v1")
+def test_batch_machines_are_kept_on_a_cpu_each_and_let_go(places):
+    count = len(os.sched_getaffinity(0))
+    folders = dict(this_host().cgroups.v1)
+
+    def said(machine, controller, file) -> str:
+        with open(f"{folders[controller]}/{machine.id}/{file}", encoding="ascii") as opened:
+            return opened.read().strip()
+
+    machines = [viscum.Machine(SPIN, cpus="0.01..1", name=f"job{n}").start() for n in range(count)]
+    web = viscum.Machine(SPIN, cpus="0.05..0.1", name="web").start()
+    try:
+        before = said(machines[0], "cpuset", "cpuset.cpus")
+        with viscum.Governor(follow=False) as governor:
+            governor.add(web)
+            for machine in machines:
+                governor.add(machine, machine_class="batch")
+            homes = until(
+                lambda: {said(machine, "cpuset", "cpuset.cpus") for machine in machines} - {before},
+                "kept",
+            )
+            assert all(home.isdigit() for home in homes)
+            assert "1" in {said(machine, "cpu", "cpu.idle") for machine in machines}
+        for machine in machines:
+            assert said(machine, "cpuset", "cpuset.cpus") == before
+            assert said(machine, "cpu", "cpu.idle") == "0"
+            assert said(machine, "cpu", "cpu.shares") == "1024"
+    finally:
+        for machine in (*machines, web):
+            machine.close()
 
 
 def test_wait_ends_when_it_is_stopped():

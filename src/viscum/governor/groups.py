@@ -272,9 +272,7 @@ class Handles:
             _field(stat, prefix + b"workingset_refault_" + kind + b" ")
             for kind in (b"file", b"anon")
         )
-        cache = sum(
-            _field(stat, prefix + kind + b" ") for kind in (b"inactive_file", b"active_file")
-        )
+        cache = _field(stat, prefix + b"inactive_file ")  # the active one is used again and again
         dirty = _field(stat, prefix + (b"file_dirty " if self.owns_v2 else b"dirty "))
         hits = os.pread(self._hits, 512, 0) if self._hits >= 0 else b"0"
         count = _field(hits, b"\nmax ") if self.owns_v2 else int(hits)
