@@ -122,6 +122,7 @@ int vs_adopt_machine(struct vs_monitor *mon) {
     mon->code = -1;
     mon->started_clock = vs_clock_ns();
     vs_health_start(mon);
+    vs_lack_start(mon, 1);
     vs_status_write(mon, "running");
     vs_event(mon, "adopt", "");
     return vs_watch(mon, mon->m.pidfd, POLLIN, VS_ON_EXIT);

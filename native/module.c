@@ -98,6 +98,11 @@ static PyMethodDef methods[] = {
                "Read each cpu.pressure or cpu.stat; return the indexes whose total rose by at\n"
                "least `least`, and -index-1 of those that cannot be read. Arrays of int and\n"
                "int64; a total is replaced only where its index is returned.")},
+    {"watch_use", vs_py_watch_use, METH_VARARGS,
+     PyDoc_STR("watch_use(descriptors, spendings, elapsed) -> indexes\n\n"
+               "Read each cpu.stat or cpuacct.usage, `elapsed` us after the last time; return the\n"
+               "indexes whose level is too high. Arrays of int, and of double with five for each:\n"
+               "total, level, the level that is too high (us), limit, used lately (CPUs).")},
     {NULL, NULL, 0, NULL},
 };
 

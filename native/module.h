@@ -36,6 +36,7 @@ VS_PRIVATE PyObject *vs_py_launch(PyObject *module, PyObject *args);
 VS_PRIVATE PyObject *vs_py_open_at(PyObject *module, PyObject *args);
 VS_PRIVATE PyObject *vs_py_enter(PyObject *module, PyObject *args);
 VS_PRIVATE PyObject *vs_py_watch(PyObject *module, PyObject *args);
+VS_PRIVATE PyObject *vs_py_watch_use(PyObject *module, PyObject *args);
 VS_PRIVATE PyObject *vs_py_wait_pressure(PyObject *module, PyObject *args);
 VS_PRIVATE PyObject *vs_raise(const struct vs_report *report);
 VS_PRIVATE PyObject *vs_stat_tuple(const struct vs_stat *stat);

@@ -135,6 +135,7 @@ static int launch(struct vs_monitor *mon, struct vs_report *report) {
     vs_streams_started(mon);
     vs_keeper_start(mon);
     vs_health_start(mon);
+    vs_lack_start(mon, 0);
     vs_watch(mon, mon->m.pidfd, POLLIN, VS_ON_EXIT);
     vs_status_write(mon, "running");
     vs_event(mon, "start", "");
@@ -189,6 +190,8 @@ static void ended(struct vs_monitor *mon) {
     struct vs_stat stat;
     vs_unwatch(mon, mon->m.pidfd);
     vs_health_stop(mon);
+    if (mon->lack.fd >= 0) vs_lack_ready(mon);
+    vs_lack_stop(mon);
     vs_kill_all(&mon->m, mon->set.kill_slot);
     reap(mon, &stat);
     mon->oom = was_out_of_memory(mon);
@@ -202,7 +205,7 @@ static void ended(struct vs_monitor *mon) {
     mon->code = !stat.code ? -1 : mon->signal ? 128 + mon->signal : stat.status;
     snprintf(attributes, sizeof attributes, "\"code\":%d,\"signal\":%d,\"oom\":%d", mon->code,
              mon->signal, mon->oom);
-    if (mon->oom) vs_event(mon, "oom", "");
+    if (mon->oom && !mon->lack.kills) vs_event(mon, "oom", "\"action\":\"killed\"");
     vs_event(mon, "die", attributes);
 }
 
@@ -287,6 +290,7 @@ static void dispatch(struct vs_monitor *mon, unsigned source, unsigned events) {
     case VS_ON_RATE: vs_streams_refill(mon); break;
     case VS_ON_HEALTH_TIMER: vs_health_timer(mon); break;
     case VS_ON_HEALTH_EXIT: vs_health_exit(mon); break;
+    case VS_ON_LACK: vs_lack_ready(mon); break;
     default: vs_clients_receive(mon, (int)(source - VS_ON_CLIENT), events);
     }
 }

@@ -23,6 +23,7 @@
 #define VS_LINE_SIZE  16384
 #define VS_TIME_SIZE  40
 
+enum vs_oom_policy { VS_OOM_KILL, VS_OOM_PAUSE, VS_OOM_GROW };
 enum vs_restart { RESTART_NO, RESTART_ON_FAILURE, RESTART_ALWAYS };
 
 struct vs_settings {
@@ -30,9 +31,11 @@ struct vs_settings {
     char oom_file[VS_TEXT];
     char target[1024]; /* folder of the machine whose namespaces are shared */
     char cleaner[1024], data[1024], run[1024]; /* who removes the machine once it has ended */
-    int terminal_slot, kill_slot, oom_slot;    /* VS_NONE where there is none */
-    int uid, gid;                              /* of the machine's user, as the host knows it */
-    int interactive;                           /* keep standard input open */
+    int terminal_slot, kill_slot, oom_slot, freezer_slot; /* VS_NONE where there is none */
+    int oom_policy;                                       /* enum vs_oom_policy */
+    uint64_t oom_most;                                    /* bytes that the limit may grow to */
+    int uid, gid;    /* of the machine's user, as the host knows it */
+    int interactive; /* keep standard input open */
     int restart, restart_max;
     int stop_signal, stop_timeout_ms;
     int timeout_ms;              /* after which the machine is killed; 0: never */
@@ -53,6 +56,7 @@ enum vs_source { /* what an event is about */
                  VS_ON_RATE,
                  VS_ON_HEALTH_TIMER,
                  VS_ON_HEALTH_EXIT,
+                 VS_ON_LACK,
                  VS_ON_CLIENT /* + its index */
 };
 
@@ -87,12 +91,19 @@ struct vs_health {
     size_t used;
 };
 
+/* Lack of memory: what to poll, kills and other events that were told. */
+struct vs_lack {
+    int fd;
+    long long kills, told;
+};
+
 struct vs_monitor {
     struct vs_settings set;
     struct vs_plan plan;
     struct vs_machine m;
     struct vs_log log;
     struct vs_health health;
+    struct vs_lack lack;
     struct vs_client clients[VS_CLIENTS];
     struct pollfd watched[VS_WATCHED]; /* what is waited for, and what each is about */
     unsigned sources[VS_WATCHED];
@@ -162,6 +173,11 @@ VS_PRIVATE void vs_health_start(struct vs_monitor *mon);
 VS_PRIVATE void vs_health_stop(struct vs_monitor *mon);
 VS_PRIVATE void vs_health_timer(struct vs_monitor *mon);
 VS_PRIVATE void vs_health_exit(struct vs_monitor *mon);
+
+/* lack.c: what was `known` before is not told again. */
+VS_PRIVATE void vs_lack_start(struct vs_monitor *mon, int known);
+VS_PRIVATE void vs_lack_stop(struct vs_monitor *mon);
+VS_PRIVATE void vs_lack_ready(struct vs_monitor *mon);
 
 /* adopt.c */
 VS_PRIVATE int vs_adopt_machine(struct vs_monitor *mon);

@@ -51,6 +51,9 @@ static const struct key keys[] = {
     FIELD("timeout-ms", NUMBER, timeout_ms),
     FIELD("oom-file", TEXT, oom_file),
     FIELD("oom-slot", NUMBER, oom_slot),
+    FIELD("oom-policy", NUMBER, oom_policy),
+    FIELD("oom-most", BIG, oom_most),
+    FIELD("freezer", NUMBER, freezer_slot),
     FIELD("terminal", NUMBER, terminal_slot),
     FIELD("kill", NUMBER, kill_slot),
     FIELD("uid", NUMBER, uid),
@@ -89,8 +92,10 @@ int vs_settings_read(struct vs_settings *set, int folder) {
     size_t size;
     char *data = vs_read_file(folder, "settings", &size), *rest = data, *line;
     int ret = data ? 0 : -errno;
-    *set =
-        (struct vs_settings){.terminal_slot = VS_NONE, .kill_slot = VS_NONE, .oom_slot = VS_NONE};
+    *set = (struct vs_settings){.terminal_slot = VS_NONE,
+                                .kill_slot = VS_NONE,
+                                .oom_slot = VS_NONE,
+                                .freezer_slot = VS_NONE};
     while (ret == 0 && (line = strsep(&rest, "\n"))) {
         char *value = strchr(line, ' ');
         if (!value) continue;
@@ -101,5 +106,6 @@ int vs_settings_read(struct vs_settings *set, int folder) {
     set->terminal_slot = bounded(set->terminal_slot);
     set->kill_slot = bounded(set->kill_slot);
     set->oom_slot = bounded(set->oom_slot);
+    set->freezer_slot = bounded(set->freezer_slot);
     return ret;
 }

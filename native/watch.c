@@ -40,6 +40,12 @@ static int64_t host_waited(int fd) {
     return number_after(text, "total=");
 }
 
+/* What a machine uses beside its limit, as five doubles for Python: in microseconds the total and
+ * the level, the level that is too high, and in CPUs the limit and what was used lately. */
+struct vs_spending {
+    double total, level, most, rate, lately;
+};
+
 static int64_t now_ms(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -94,6 +100,58 @@ static PyObject *as_list(const int *found, Py_ssize_t count) {
         PyObject *item = PyLong_FromLong(found[i]);
         if (!item || PyList_SetItem(list, i, item) < 0) Py_CLEAR(list);
     }
+    return list;
+}
+
+/* cpu.stat of version 2, or cpuacct.usage: microseconds of CPU time that were used, or -1. */
+static int64_t used_us(int fd) {
+    char text[SMALL_FILE];
+    ssize_t n = pread(fd, text, sizeof text - 1, 0);
+    if (n <= 0) return -1;
+    text[n] = 0;
+    if (*text < '0' || *text > '9') return number_after(text, "usage_usec ");
+    return number_after(text, "") / 1000;
+}
+
+/* What is used above `rate` fills a vessel, and what is not used lets it sink: where it rises
+ * above `most`, the index goes to `found`. */
+static Py_ssize_t sweep_use(const int *fds, struct vs_spending *all, Py_ssize_t n, double elapsed,
+                            int *found) {
+    Py_ssize_t count = 0;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        struct vs_spending *s = &all[i];
+        int64_t now = used_us(fds[i]);
+        if (now < 0) continue;
+        double used = s->total > 0 ? (double)now - s->total : 0;
+        s->total = (double)now;
+        s->lately = elapsed > 0 ? used / elapsed : 0;
+        s->level += used - s->rate * elapsed;
+        if (s->level < 0) s->level = 0;
+        if (s->level > s->most) found[count++] = (int)i;
+    }
+    return count;
+}
+
+/* watch_use(descriptors, spendings, elapsed): see the table in module.c. */
+PyObject *vs_py_watch_use(PyObject *module, PyObject *args) {
+    Py_buffer fds, all;
+    double elapsed;
+    PyObject *list = NULL;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*w*d:watch_use", &fds, &all, &elapsed)) return NULL;
+    Py_ssize_t n = fds.len / (Py_ssize_t)sizeof(int), count;
+    int *found = PyMem_Malloc((size_t)n * sizeof(int) + 1);
+    if (all.len != n * (Py_ssize_t)sizeof(struct vs_spending)) {
+        PyErr_SetString(PyExc_ValueError, "watch_use: five figures for each descriptor");
+    } else if (!found) {
+        PyErr_NoMemory();
+    } else {
+        Py_BEGIN_ALLOW_THREADS count = sweep_use(fds.buf, all.buf, n, elapsed, found);
+        Py_END_ALLOW_THREADS list = as_list(found, count);
+    }
+    PyMem_Free(found);
+    PyBuffer_Release(&fds);
+    PyBuffer_Release(&all);
     return list;
 }
 

@@ -524,3 +524,17 @@ def test_squeezed_batch_machine_keeps_its_lower_bound_in_the_fleet():
     assert 0.3 <= fleet.members["job"].cpu_limit < 1.0
     assert decisions[-1].rule == "noisy neighbour"
     assert "web waited" in decisions[-1].signal
+
+
+def test_machine_that_spends_is_raised_before_it_is_throttled():
+    cpu = Cpu(LATENCY, Bounds(0.1, 2.0), 0.1)
+    cpu.spending(0.1, 0.6, 1.0)
+    assert cpu.want == pytest.approx(0.4)  # no more than four times as much at once
+    assert cpu.lean() == pytest.approx(0.4)
+    cpu.spending(0.4, 0.6, 1.1)
+    assert cpu.want == pytest.approx(0.8)
+    assert cpu.throttled_share == 0.0
+    cpu.look(0.07, 0.0, 1.0, 2.1)
+    assert cpu.lean() < 0.11  # what it saved up no longer counts as needed
+    cpu.spending(0.1, 9.0, 3.0)
+    assert cpu.want <= 2.0

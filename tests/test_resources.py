@@ -18,8 +18,10 @@ import pytest
 import viscum
 from needs import needs
 from viscum import HostError, IoLimit, SpecError, launching
+from viscum.launching import this_host
 from viscum.resources.devices import find_storage
 from viscum.resources.groups import GroupSet
+from viscum.resources.limits import lost_limits
 from viscum.resources.meter import Meter
 
 if TYPE_CHECKING:
@@ -368,6 +370,7 @@ def test_meter_gives_its_descriptors_back() -> None:
         {"cpus": -1},
         {"cpus": 1e6},
         {"cpus": float("nan")},
+        {"memory": "999T"},
         {"cpus": 1, "cpu_quota": 50000},
         {"cpu_quota": 0},
         {"cpu_quota": 999},
@@ -477,3 +480,12 @@ def test_what_is_on_no_device_is_refused() -> None:
     for path in ("/proc/self/status", "/sys", "/dev/shm"):
         with pytest.raises(SpecError, match="not stored on a block device"):
             find_storage(path)
+
+
+def test_rounded_memory_is_said() -> None:
+    cgroups = this_host().cgroups
+    page = os.sysconf("SC_PAGE_SIZE")
+    limits = viscum.Limits(memory=(64 << 20) + 5)
+    said = [text for text in lost_limits(limits, cgroups) if "exactly" in text]
+    assert said == [f"memory of {(64 << 20) + 5} bytes exactly: it becomes {64 << 20}, whole pages"]
+    assert not [t for t in lost_limits(viscum.Limits(memory=page * 999), cgroups) if "exactly" in t]

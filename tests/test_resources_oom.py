@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
@@ -10,7 +11,7 @@ import time
 import pytest
 
 import viscum
-from commands import assert_refused, call
+from commands import call
 from needs import needs
 from viscum.resources.events import MemoryWatch, PressureTrigger, StateWatch, Watches
 from viscum.resources.oom import OomWatch
@@ -121,10 +122,42 @@ def test_run_without_python_tells_the_same() -> None:
     assert b"killed python3" in texts[1]
 
 
-def test_policy_that_needs_a_watcher_is_refused_where_there_is_none() -> None:
-    done = call("create", "-m", "48M", "--oom-policy", "pause", "--", "true")
-    assert_refused(done)
-    assert b"watch" in done.stderr
+# Machines that live on.
+
+
+def actions(name: str) -> list[str]:
+    told = call(
+        "events", "--no-stream", "--since", "1h", "--filter", f"machine={name}", "--format", "json"
+    )
+    rows = [json.loads(line) for line in told.stdout.splitlines()]
+    return [row["Attributes"].get("action", "") for row in rows if row["Action"] == "oom"]
+
+
+def until_told(name: str, action: str) -> None:
+    end = time.monotonic() + 15
+    while action not in actions(name):
+        assert time.monotonic() < end, f"{action} was not told of {name}: {actions(name)}"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("policy", "amount", "told"),
+    [("kill", 301, "killed"), ("pause", 301, "paused"), ("grow:160M", 90, "grown")],
+)
+def test_machine_that_lives_on_keeps_to_its_policy(policy: str, amount: int, told: str) -> None:
+    name = f"oom-{told}-{os.getpid()}"
+    words = ["-d", "--name", name, "-m", "48M", "--memory-swap", "48M", "--oom-policy", policy]
+    done = call("run", *words, "--", PYTHON, "-c", f"bytearray({amount} << 20); print('done')")
+    assert done.returncode == 0, done.stderr
+    try:
+        until_told(name, told)
+        if told == "paused":
+            assert viscum.Machine.find(name).state == "paused"
+        if told == "grown":
+            assert call("wait", name).stdout.strip() == b"0"
+    finally:
+        assert call("rm", "-f", name).returncode == 0
+    assert actions(name).count(told) >= 1
 
 
 # What groups tell by themselves.

@@ -102,6 +102,7 @@ COMMANDS = {
     "memory": [
         *("-m", "64m", "--memory-reservation", "32m", "--memory-swappiness", "7"),
         *("--memory-high", "60m", "--memory-min", "1m", "--memory-zswap", "2m", "--oom-group"),
+        *("--oom-policy", "grow:128m"),
     ],
     "kept": ["--memory-low", "1m", "--oom-kill-disable"],
     "cpu": [
@@ -159,7 +160,6 @@ def test_options_that_units_need_are_all_known() -> None:
         "--health-start-period",
         "--image",  # told with its entrypoint, see the test below
         *("--pull", "--platform", "--tls-verify", "--creds", "--authfile", "--cert-dir"),
-        "--oom-policy",  # only in the foreground
         "--blkio-weight",  # other names for what --io-max and --io-weight say
         "--blkio-weight-device",
         "--device-read-bps",

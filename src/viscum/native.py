@@ -37,12 +37,14 @@ __all__ = [
     "unmount",
     "wait_pressure",
     "watch",
+    "watch_use",
 ]
 
 CoreMachine = _core.Machine
 CoreMeter = _core.Meter
 Figures = _core.Figures
 watch = _core.watch
+watch_use = _core.watch_use
 wait_pressure = _core.wait_pressure
 CorePlan = _core.Plan
 Untar = _core.Untar

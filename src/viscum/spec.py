@@ -335,11 +335,6 @@ class Spec(Frozen):
         check_limits(self.limits)
         if self.oom_policy != "kill" and self.limits.memory is None:
             raise SpecError(f"oom-policy {self.oom_policy!r} needs a limit", hint="give --memory")
-        if self.oom_policy != "kill" and self.detached:
-            raise SpecError(
-                f"oom-policy {self.oom_policy!r} needs a caller that watches the machine",
-                hint="run it in the foreground, or put it under the governor",
-            )
         for mount in self.mounts:
             _check_mount(mount)
         layers = ((path, "layer") for path in self.layers)
@@ -446,6 +441,12 @@ def _check_memory(limits: Limits) -> None:
     if limits.memory is not None and not MIN_MEMORY <= limits.memory <= MAX_BYTES:
         raise SpecError(
             f"memory of {limits.memory} bytes is out of range", hint="give at least 512K"
+        )
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if limits.memory is not None and limits.memory > there:
+        raise SpecError(
+            f"memory of {limits.memory} bytes is above what this host has",
+            hint=f"at most {there >> 20}M",
         )
     swap = limits.memory_swap
     if swap is not None and swap != -1:

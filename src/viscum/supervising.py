@@ -27,6 +27,8 @@ POLICIES = {"no": 0, "on-failure": 1, "always": 2, "unless-stopped": 2}
 REPORT, CLIENT = 3, 4
 """Descriptors of a monitor when it starts."""
 REPORT_SIZE = 16
+OOM_POLICIES = ("kill", "pause", "grow")
+"""As `enum vs_oom_policy` of the monitor counts them."""
 OOM_PLACE = 1
 """Where `resources.usage.usage_files` has the file that counts kills for memory."""
 
@@ -78,10 +80,19 @@ def _write_health(record: Record, config: Config, host: Host, compiled: Compiled
     write(record.folder, "health.plan", check.plan.encode())
 
 
+def _oom_policy(text: str) -> tuple[str, int | None]:
+    if text == "kill":
+        return text, None
+    from .resources.oom import parse_policy
+
+    return parse_policy(text)
+
+
 def settings_text(config: Config, compiled: Compiled) -> str:
     """Return the orders of a monitor."""
     slot, file = compiled.files[OOM_PLACE]
     spec, health = config.spec, config.health
+    policy, most = _oom_policy(spec.oom_policy)
     settings: dict[str, object] = {
         "id": config.id,
         "name": config.name,
@@ -89,6 +100,9 @@ def settings_text(config: Config, compiled: Compiled) -> str:
         "events": events_path(),
         "oom-slot": slot,
         "oom-file": file,
+        "oom-policy": OOM_POLICIES.index(policy),
+        "oom-most": most or 0,
+        "freezer": compiled.groups.slot("freezer"),
         "terminal": compiled.terminal_slot,
         "kill": compiled.groups.slot(""),
         "uid": compiled.owner[0],

@@ -17,7 +17,7 @@ Three things are learned on the way:
 
 from __future__ import annotations
 
-from math import exp
+from math import exp, inf
 
 from .learning import DayProfile, Histogram
 
@@ -37,7 +37,10 @@ SETTLED = 0.98
 FIRST_LOOK_SECONDS = 0.3
 """The first look, and the one after a raise: what it overshot by is soon taken back."""
 LOOK_SECONDS = 1.0
+LOWERING_SECONDS = 3.0
 LONGEST_LOOK_SECONDS = 8.0
+NOTHING = 0.005
+"""CPUs that are none."""
 PATIENCE_SECONDS = 20.0
 LONGEST_PATIENCE_SECONDS = 600.0
 BURST_STEP = 1.3
@@ -47,6 +50,10 @@ FORGET_SECONDS = 600.0
 TOLERATED = 0.002
 """Share of time throttled from which caution grows; it is full at four times as much."""
 CAUTIOUS_RELEASE = 10.0
+LENT_ROOM = 0.04
+"""Headroom of a machine with something in store while others need the rest: it is raised before
+the store is used up.
+"""
 HELD = 0.05
 """Share of time throttled from which a machine counts as held at its limit by the budget."""
 
@@ -59,6 +66,7 @@ class Cpu:
     """
 
     __slots__ = (
+        "_asks",
         "_burst_from",
         "_calm_since",
         "_lost",
@@ -96,14 +104,17 @@ class Cpu:
         self._lost = 0.0
         self.held = True  # until it was looked at, nothing of its limit is known to be idle
         self._stood_peak = 0.0
+        self._asks = inf
+        """What it asks for at most just now, where that is known."""
 
     def lean(self) -> float:
         """Return what it would get by on just now: what it used lately, unless it is held at its
         limit. The rest of what it wants can be lent to others.
         """
         if self.held:
-            return self.want
-        level = self.used * self.burst * (1 + self._manner.headroom)
+            return min(self.want, self._asks)
+        room = LENT_ROOM if self._manner.bursts else self._manner.headroom
+        level = self.used * self.burst * (1 + room)
         return self.bounds.clamp(min(level, self.want))
 
     def rest(self) -> float:
@@ -114,7 +125,7 @@ class Cpu:
     def throttled(self, limit: float, lost: float, now: float) -> None:
         """Raise after throttling at `limit` for `lost` seconds: the fast path."""
         self._lost += lost
-        self.held = True
+        self.held, self._asks = True, inf
         factor = RAISE_AGAIN if self._burst_from else RAISE
         if not self._burst_from:
             self._burst_from = limit
@@ -124,6 +135,18 @@ class Cpu:
         self._calm_since = now
         self.rule = "throttled"
 
+    def spending(self, limit: float, lately: float, now: float) -> None:
+        """Raise before a machine has used up what it had in store: the fast path of those that
+        have one. It was not throttled, so `lately` is what it asks for.
+        """
+        self.held = True
+        asked = min(lately * (1 + self._manner.headroom), limit * RAISE_AGAIN)
+        self._asks = self.bounds.clamp(max(limit * RAISE, asked))
+        self.want = max(self._asks, self.want)
+        self.look_after = FIRST_LOOK_SECONDS
+        self._calm_since = now
+        self.rule = "spending"
+
     def look(
         self, used: float, throttled: float, seconds: float, now: float, clock: float | None = None
     ) -> None:
@@ -132,7 +155,7 @@ class Cpu:
         """
         clock = now if clock is None else clock
         self.used = used
-        self.held = throttled > HELD
+        self.held, self._asks = throttled > HELD, inf
         self.histogram.add(used, seconds)
         self.day.add(clock, used, seconds)
         self._learn(used, throttled, seconds)
@@ -183,14 +206,20 @@ class Cpu:
         if target > self.want * 1.5 or target < self.want * 0.5:
             self._patience = PATIENCE_SECONDS
         self.want = target
+        if rule == "lower" == self.rule:  # what fades away needs no close watch
+            self.look_after = min(self.look_after * 1.5, LOWERING_SECONDS)
+        else:
+            self.look_after = LOOK_SECONDS
         self.rule = rule
-        self.look_after = LOOK_SECONDS
         self._calm_since, self._stood_peak = now, 0.0
 
     def _stand(self, target: float, used: float, now: float) -> None:
         """Leave the limit; once it stood long enough, give back what the peaks did not need."""
         self._stood_peak = max(self._stood_peak, used)
-        self.look_after = min(max(self.look_after * 1.5, LOOK_SECONDS), LONGEST_LOOK_SECONDS)
+        longest = LONGEST_LOOK_SECONDS
+        if used < NOTHING and self.want <= self.bounds.low:  # there is nothing to take
+            longest *= 2
+        self.look_after = min(max(self.look_after * 1.5, LOOK_SECONDS), longest)
         if now - self._calm_since < self._patience:
             return
         needed = self._stood_peak * self.burst * (1 + self._manner.headroom)

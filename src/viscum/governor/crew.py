@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
 import time
 
 from ..errors import HostError, SpecError, ViscumError
 from .crowding import Crowding
 from .groups import Handles
+from .homes import Homes
 from .live import Live
 from .memories import Memories
 from .sweeping import Sweep
@@ -38,6 +40,7 @@ class Crew:
         self.refused: dict[str, str] = {}
         self.sweep = Sweep()
         self.crowding = Crowding()
+        self.homes = Homes(os.sched_getaffinity(0))
         self.memories = Memories({})
         self.changed = True
         self._due: list[tuple[float, int, Live]] = []
@@ -76,7 +79,8 @@ class Crew:
             handles.bursts = governed.manner.bursts
             live.start_interval(now)
             if governed.shares is None:
-                live.shares_before = handles.set_shares(governed.manner.shares)
+                manner = governed.manner
+                live.shares_before = handles.set_shares(manner.shares, idle=manner.idle)
             self.sweep.add(live)
         if member.memory is not None:
             member.memory.used = handles.memory_used()
@@ -89,6 +93,7 @@ class Crew:
         self.memories.keep(live.member)
         self.sweep.remove(live)
         self.crowding.forget(live)
+        self.homes.forget(live.governed.name)
         self.lives.pop(live.governed.name, None)
         self.fleet.remove(live.governed.name)
         live.handles.close()
@@ -107,6 +112,7 @@ class Crew:
 
     def let_go(self, live: Live) -> None:
         """Govern a machine no more: its limits stay, its weight is set back."""
+        self.homes.forget(live.governed.name)
         try:
             live.handles.end_bursts()
             if live.shares_before is not None:
@@ -155,3 +161,4 @@ class Crew:
             limit = int(live.member.memory_limit) if live.member.memory is not None else None
             yield from live.handles.rest_lines(cpus.get(name), limit)
             yield from self.crowding.rest_lines(live)
+            yield from self.homes.rest_lines(name)

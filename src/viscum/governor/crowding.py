@@ -33,12 +33,29 @@ class Crowding:
         self._waited: dict[tuple[str, str], tuple[int, float]] = {}
         self._bytes: dict[str, tuple[int, tuple[str, ...]]] = {}
         self._capped: dict[str, int] = {}
+        self._files: dict[str, int] = {}
+
+    def _waited_on_host(self, kind: str) -> int:
+        if kind not in self._files:
+            try:
+                self._files[kind] = os.open(f"/proc/pressure/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                self._files[kind] = -1
+        fd = self._files[kind]
+        return _number(os.pread(fd, 512, 0), b"some") if fd >= 0 else 0
+
+    def close(self) -> None:
+        """Close the host's files."""
+        for fd in self._files.values():
+            if fd >= 0:
+                os.close(fd)
+        self._files.clear()
 
     def suffering(self, lives: Iterable[Live], kind: str, now: float) -> dict[str, float] | None:
         """Return the share of time that each machine stood still for `kind` ("cpu", "io"), its own
         limit aside; None while the host as a whole did not wait.
         """
-        waited = _total(f"/proc/pressure/{kind}", b"some")
+        waited = self._waited_on_host(kind)
         moved = waited - self._host.get(kind, waited)
         self._host[kind] = waited
         if moved < MOVED * (now - self._last) * 1e6:
@@ -140,6 +157,11 @@ def _total(path: str, line: bytes) -> int:
         return 0
     finally:
         os.close(fd)
+    return _number(text, line)
+
+
+def _number(text: bytes, line: bytes) -> int:
+    """Return the total of a line of a pressure file."""
     at = text.find(b"total=", max(text.find(line), 0))
     return int(text[at + 6 :].split()[0]) if at >= 0 else 0
 

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
     from .fleet import Decision
 
-__all__ = ["Journal", "entries", "governor_folder"]
+__all__ = ["Journal", "entries", "governor_folder", "governor_process", "latest"]
 
 MAX_SIZE = 1 << 20
 """Bytes of the journal's file; with the one before it, twice as much is kept."""
 NAME = "decisions"
+TAIL = 128 << 10
+"""Bytes of the journal in which the last decisions are looked for."""
 
 
 def governor_folder(*, make: bool = False) -> str:
@@ -97,6 +99,40 @@ def entries(name: str | None = None) -> Iterator[dict[str, object]]:
         raise MachineError(
             "no governor has decided anything yet", hint="start one: viscum governor"
         )
+
+
+def latest() -> dict[str, dict[str, object]]:
+    """Return the last decision about each machine that is among the last ones of all."""
+    try:
+        with open(f"{governor_folder()}/{NAME}", "rb") as file:
+            file.seek(max(os.fstat(file.fileno()).st_size - TAIL, 0))
+            lines = file.read(TAIL).decode("utf-8", "replace").split("\n")
+    except OSError:
+        return {}
+    found: dict[str, dict[str, object]] = {}
+    for line in lines:
+        entry = _decoded(line)
+        if entry is not None:
+            found[str(entry["name"])] = entry
+    return found
+
+
+def governor_process() -> int:
+    """Return the process id of the governor that runs, 0 where none does."""
+    import fcntl
+
+    try:
+        fd = os.open(f"{governor_folder()}/lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return 0
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        word = os.pread(fd, 32, 0).strip()
+        return int(word) if word.isdigit() else 0
+    finally:
+        os.close(fd)
+    return 0
 
 
 def _decoded(line: str) -> dict[str, object] | None:

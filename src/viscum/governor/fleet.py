@@ -29,6 +29,8 @@ NOTABLE = 0.005
 the budget's sake.
 """
 ACTIVE_CPUS = 0.02
+LEAN_STEP = 0.01
+"""CPUs by which somebody has to need more or less before what is short is shared out anew."""
 MEMORY_STEP = 4 << 20
 STEP = 0.01
 REST_STEP = 0.1
@@ -88,7 +90,7 @@ class Fleet:
         """A midnight, on the clock that the looks are told of."""
         self.pressed = False
         self._touched: set[str] = set()
-        self._memory_touched = True
+        self.memory_touched = True
         self.short = True
 
     def add(
@@ -119,7 +121,7 @@ class Fleet:
             member.memory_limit = limit
         self.members[name] = member
         self._touched.add(name)
-        self._memory_touched = True
+        self.memory_touched = True
         return member
 
     def _owed_cpus(self) -> float:
@@ -131,7 +133,7 @@ class Fleet:
     def remove(self, name: str) -> None:
         """Forget a machine: it has ended."""
         self.members.pop(name, None)
-        self.short = self._memory_touched = True  # what it had may be given to others
+        self.short = self.memory_touched = True  # what it had may be given to others
 
     # What was seen.
 
@@ -149,15 +151,36 @@ class Fleet:
         self._touched.add(name)
         return cpu.want > before or (not held and cpu.want > member.cpu_limit)
 
+    def spending(self, name: str, lately: float, now: float) -> bool:
+        """Note that a machine will soon have used up what it had in store, at `lately` CPUs;
+        return whether that can change anything.
+        """
+        member = self.members[name]
+        cpu = member.cpu
+        if cpu is None:
+            return False
+        cpu.spending(member.cpu_limit, lately, now)
+        member.signal = f"used {lately:.3g} CPUs just now, of {member.cpu_limit:.3g}"
+        self._touched.add(name)
+        return cpu.want > member.cpu_limit
+
     def look_cpu(
         self, name: str, used: float, throttled: float, seconds: float, now: float
-    ) -> None:
-        """Note the average of the last seconds: CPUs used, and the share of time throttled."""
+    ) -> bool:
+        """Note the average of the last seconds: CPUs used, and the share of time throttled; return
+        whether that can change anything.
+        """
         member = self.members[name]
-        if member.cpu is not None:
-            member.cpu.look(used, throttled, seconds, now, now - self.midnight)
-            self._touched.add(name)
-            member.signal = f"used {used:.3g} CPUs over {seconds:.1f} s"
+        cpu = member.cpu
+        if cpu is None:
+            return False
+        want, lean = cpu.want, cpu.lean()
+        cpu.look(used, throttled, seconds, now, now - self.midnight)
+        self._touched.add(name)
+        member.signal = f"used {used:.3g} CPUs over {seconds:.1f} s"
+        if abs(cpu.want - want) > want * NOTABLE:
+            return True
+        return self.short and abs(cpu.lean() - lean) > LEAN_STEP
 
     def look_neighbours(self, shares: dict[str, float]) -> str:
         """Note what share of its time each machine waited for a CPU although below its limit;
@@ -188,8 +211,10 @@ class Fleet:
         memory = member.memory
         if memory is None:
             return 0
-        self._memory_touched = True
+        used, want = memory.used, memory.want
         memory.look(view, now, pressed=self.pressed and member.manner.rank > 0)
+        if abs(memory.used - used) > MEMORY_STEP / 2 or memory.want != want:
+            self.memory_touched = True
         member.signal = f"{view.used >> 20} MiB in use, stalled {view.pressure:.2%} of the time"
         return memory.reclaim
 
@@ -210,8 +235,8 @@ class Fleet:
     def decide(self) -> list[Decision]:
         """Return the limits that change, in the order to write them, and take them as given."""
         changes = self._decide_cpus()
-        if self._memory_touched:
-            self._memory_touched = False
+        if self.memory_touched:
+            self.memory_touched = False
             changes += self._decide_memory()
         for change in changes:
             member = self.members[change.name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from typing import NamedTuple
 
@@ -19,6 +18,8 @@ __all__ = ["CpuReading", "Handles", "MemoryReading"]
 NO_QUOTA = -1
 SMALLEST_QUOTA_US = 1000
 PERIOD_US = 100_000
+LONG_PERIOD_US = 1_000_000
+"""The longest that the kernel takes: over it a limit is an average, so short bursts pass."""
 UNLIMITED = 1 << 60
 """Bytes from which a limit on memory is none."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -71,11 +72,15 @@ class Handles:
         )
         self.bursts = False
         """Whether unused quota of one period may be spent in the next: as much as a quota."""
+        self._period = -1
+        if not self.owns_v2:
+            self._period = self._file(folder, "cpu.cfs_period_us", True)
         self._stat = self._file(folder, "cpu.stat")
         self._usage = self._file(self.v2, "cpu.stat")
         if self._usage < 0:
             self._usage = self._file(self.v1.get("cpuacct", ""), "cpuacct.usage")
-        self.period_us = self._read_period(folder) if self._quota >= 0 else PERIOD_US
+        self.period_us = self._read_period() if self._quota >= 0 else PERIOD_US
+        self.own_period_us = PERIOD_US if self.period_us == LONG_PERIOD_US else self.period_us
         self.held_up, self.held_up_is_time = self._held_up_file()
 
     def _held_up_file(self) -> tuple[int, bool]:
@@ -129,39 +134,69 @@ class Handles:
 
     # CPU.
 
-    def _read_period(self, folder: str) -> int:
+    @property
+    def usage(self) -> int:
+        """The descriptor of the file that counts CPU time."""
+        return self._usage
+
+    def store_us(self) -> float:
+        """Return the CPU time in microseconds that a machine can use at once after a while in
+        which it used little; 0 where nothing is saved up.
+        """
+        limit = self.cpus() if self.bursts and self.period_us == LONG_PERIOD_US else None
+        return 2 * limit * self.period_us if limit else 0.0
+
+    def _read_period(self) -> int:
         if self.owns_v2:
             return int(os.pread(self._quota, 64, 0).split()[1])
-        with open(f"{folder}/cpu.cfs_period_us", "rb", buffering=0) as file:
-            return int(file.read(64))
+        return int(os.pread(self._period, 64, 0)) if self._period >= 0 else PERIOD_US
 
     def cpus(self) -> float | None:
         """Return the limit in CPUs; None where there is none."""
         word = os.pread(self._quota, 64, 0).split()[0]
         quota = NO_QUOTA if word == b"max" else int(word)
-        return None if quota < 0 else quota / self.period_us
+        return None if quota < 0 else quota / self._read_period()
 
-    def quota_text(self, cpus: float) -> str:
-        """Return what to write for a limit; the kernel takes no quota below a millisecond."""
-        quota = max(round(cpus * self.period_us), SMALLEST_QUOTA_US)
-        return f"{quota} {self.period_us}" if self.owns_v2 else str(quota)
+    def quota_us(self, cpus: float, period_us: int) -> int:
+        """Return the quota for a limit; the kernel takes none below a millisecond."""
+        return max(round(cpus * period_us), SMALLEST_QUOTA_US)
 
-    def set_cpus(self, cpus: float) -> None:
-        """Set the limit; a machine that is throttled goes on at once."""
-        text = self.quota_text(cpus).encode()
-        if not self.bursts or self._burst < 0:
-            os.pwrite(self._quota, text, 0)
-            return
-        burst = text.split()[0]  # may at no time be above the quota
-        first = (self._burst, burst) if cpus < (self.cpus() or math.inf) else (self._quota, text)
-        last = (self._quota, text) if first[0] == self._burst else (self._burst, burst)
-        for fd, value in (first, last):
-            os.pwrite(fd, value, 0)
+    def set_cpus(self, cpus: float, *, store: bool = False) -> None:
+        """Set the limit; a machine that is throttled goes on at once. With `store` it is an
+        average over a long period, and as much again may be saved up: where `bursts` allows it.
+        """
+        store = store and self.bursts and self.own_period_us == PERIOD_US
+        period = LONG_PERIOD_US if store else self.own_period_us
+        quota = self.quota_us(cpus, period)
+        saves = self.bursts and self._burst >= 0
+        if saves:  # it may at no time be above the quota
+            os.pwrite(self._burst, b"0", 0)
+        if self.owns_v2:
+            os.pwrite(self._quota, b"%d %d" % (quota, period), 0)
+        else:
+            self._write_v1(quota, period)
+        self.period_us = period
+        if saves:
+            os.pwrite(self._burst, b"%d" % quota, 0)
+
+    def _write_v1(self, quota: int, period: int) -> None:
+        """Write both, in the order in which the limit is at no time above the new one."""
+        longer = period > self.period_us
+        if longer:
+            os.pwrite(self._period, b"%d" % period, 0)
+        os.pwrite(self._quota, b"%d" % quota, 0)
+        if not longer and self._period >= 0:
+            os.pwrite(self._period, b"%d" % period, 0)
 
     def end_bursts(self) -> None:
         """Let no quota be saved up any more."""
         if self.bursts and self._burst >= 0:
             os.pwrite(self._burst, b"0", 0)
+        if self.bursts and self.period_us != self.own_period_us:
+            limit = self.cpus()
+            self.bursts = False
+            if limit is not None:
+                self.set_cpus(limit)
         self.bursts = False
 
     def cpu(self) -> CpuReading:
@@ -178,8 +213,10 @@ class Handles:
         text = os.pread(self._usage, 512, 0)
         return _field(text, b"usage_usec ") if text[:5] == b"usage" else int(text) // 1000
 
-    def set_shares(self, shares: int) -> str | None:
-        """Set the scheduler's weight; return what it was, None where it cannot be set."""
+    def set_shares(self, shares: int, *, idle: bool = False) -> str | None:
+        """Set the scheduler's weight; return what it was, None where it cannot be set. An `idle`
+        machine runs where nobody else wants to (Linux 5.15; before that it has a low weight).
+        """
         name = "cpu.weight" if self.owns_v2 else "cpu.shares"
         folder = self.v2 if self.owns_v2 else self.v1.get("cpu", "")
         weight = 1 + (shares - 2) * 9999 // 262142 if self.owns_v2 else shares
@@ -190,12 +227,28 @@ class Handles:
                 file.write(str(weight).encode())
         except OSError:
             return None
+        if idle:
+            try:
+                self._set_idle(folder, b"1")
+            except OSError:
+                pass
         return before
+
+    @staticmethod
+    def _set_idle(folder: str, word: bytes) -> None:
+        with open(f"{folder}/cpu.idle", "r+b", buffering=0) as file:
+            if file.read(8).strip() != word:
+                file.seek(0)
+                file.write(word)
 
     def restore_shares(self, before: str) -> None:
         """Set the scheduler's weight back."""
         name = "cpu.weight" if self.owns_v2 else "cpu.shares"
         folder = self.v2 if self.owns_v2 else self.v1.get("cpu", "")
+        try:
+            self._set_idle(folder, b"0")
+        except OSError:
+            pass  # Linux before 5.15
         with open(f"{folder}/{name}", "wb", buffering=0) as file:
             file.write(before.encode())
 
@@ -219,9 +272,7 @@ class Handles:
             _field(stat, prefix + b"workingset_refault_" + kind + b" ")
             for kind in (b"file", b"anon")
         )
-        cache = sum(
-            _field(stat, prefix + kind + b" ") for kind in (b"inactive_file", b"active_file")
-        )
+        cache = _field(stat, prefix + b"inactive_file ")  # the active one is used again and again
         dirty = _field(stat, prefix + (b"file_dirty " if self.owns_v2 else b"dirty "))
         hits = os.pread(self._hits, 512, 0) if self._hits >= 0 else b"0"
         count = _field(hits, b"\nmax ") if self.owns_v2 else int(hits)
@@ -272,7 +323,14 @@ class Handles:
         if cpus is not None:
             if self.bursts and self._burst >= 0:
                 yield f"{paths[self._burst]}\t0\n"
-            yield f"{paths[self._quota]}\t{self.quota_text(cpus)}\n"
+            period = self.own_period_us
+            quota = self.quota_us(cpus, period)
+            if self.owns_v2:
+                yield f"{paths[self._quota]}\t{quota} {period}\n"
+            else:
+                yield f"{paths[self._quota]}\t{quota}\n"
+                if self._period >= 0:
+                    yield f"{paths[self._period]}\t{period}\n"
         if memory is not None:
             yield f"{paths[self._limit]}\t{memory}\n"
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import time
+from heapq import nlargest
 
 from ..errors import HostError, ViscumError
 from .crew import Crew
 from .decisions import Journal, governor_folder
-from .fleet import Decision, Fleet
+from .fleet import NOTABLE, Decision, Fleet
 from .holding import Holding
 from .live import Live
 from .memories import load_memories, save_memories
@@ -31,7 +32,7 @@ __all__ = ["Governor"]
 
 NICE = -15
 SLOW_TICK_SECONDS = 0.1
-LONG_TICK_SECONDS = 0.25
+LONG_TICK_SECONDS = 0.4
 MANY = 20
 """How often the times of the next looks are compared with the clock; with many machines less."""
 APPLY_SECONDS = 0.5
@@ -40,6 +41,9 @@ ROSTER_SECONDS = 0.5
 NEIGHBOURS_SECONDS = 1.0
 SAVE_SECONDS = 60.0
 REST_SECONDS = 5.0
+LEND_SECONDS = 0.25
+LENDERS = 4
+"""Who needs more than there is has the machines with the highest limits looked at."""
 HELD_SECONDS = 1.0
 """When a machine that is throttled and cannot be raised is looked at."""
 MEMORY_SECONDS = 4.0
@@ -76,7 +80,7 @@ class Governor:
         self._thread: threading.Thread | None = None
         self._holding: Holding | None = None
         self._pending = False
-        self._next = dict.fromkeys(("slow", "apply", "roster", "neighbours", "rest"), 0.0)
+        self._next = dict.fromkeys(("slow", "apply", "lend", "roster", "neighbours", "rest"), 0.0)
         self._next["save"] = time.monotonic() + SAVE_SECONDS
 
     # Its life.
@@ -117,6 +121,7 @@ class Governor:
             self._resting.stop()
             self._journal.close()
             self._crew.sweep.close()
+            self._crew.crowding.close()
             holding.close()
 
     def __enter__(self) -> Self:
@@ -219,7 +224,8 @@ class Governor:
             self._apply(now)
 
     def _fast(self, now: float) -> bool:
-        changed = False
+        changed = self._fast_spending(now)
+        short = False
         idle = -1
         for live, total in self._crew.sweep.look(now):
             if total < 0:
@@ -240,15 +246,59 @@ class Governor:
             if self.fleet.throttled(live.governed.name, lost, now):
                 live.raised_at, changed = now, True
             else:
-                live.next_look = min(live.next_look, now + HELD_SECONDS)
-                live.quiet_until = live.next_look
-                self._crew.schedule(live)
+                self._deny(live, now)
+                short = True
+        return (short and self._call_in(now)) or changed
+
+    def _fast_spending(self, now: float) -> bool:
+        changed = False
+        for live, lately in self._crew.sweep.spending(now):
+            if self.fleet.spending(live.governed.name, lately, now):
+                live.raised_at, changed = now, True
+                continue
+            try:  # it stays at its limit: then it must not stand still for most of a long period
+                live.handles.set_cpus(live.member.cpu_limit)
+            except OSError:
+                self._crew.forget(live)
+                continue
+            self._crew.sweep.save(live, live.member.cpu_limit)
+        return changed
+
+    def _deny(self, live: Live, now: float) -> None:
+        """Leave a machine at its limit: it has all that it may, or there is nothing left."""
+        live.next_look = min(live.next_look, now + HELD_SECONDS)
+        live.quiet_until = min(live.next_look, now + LEND_SECONDS + len(self._crew.lives) / 100)
+        self._crew.schedule(live)
+
+    def _call_in(self, now: float) -> bool:
+        """Look at those with the highest limits: somebody needs what they may not use just now."""
+        if not self.fleet.short or now < self._next["lend"]:
+            return False
+        self._next["lend"] = now + LEND_SECONDS
+        lenders = [
+            live
+            for live in self._crew.lives.values()
+            if live.member.cpu is not None
+            and live.member.cpu.bounds.low < live.member.cpu_limit
+            and now - live.since > LEND_SECONDS * 0.8
+            and now >= live.quiet_until
+        ]
+        changed = False
+        for live in nlargest(LENDERS, lenders, key=lambda live: live.member.cpu_limit):
+            live.next_look = now
+            try:
+                changed |= self._look(live, now)
+            except OSError:
+                self._crew.forget(live)
+                continue
+            self._crew.schedule(live)
         return changed
 
     def _slow(self, now: float) -> bool:
         changed = False
         if now >= self._next["roster"]:
-            self._next["roster"] = now + ROSTER_SECONDS
+            many = len(self._crew.lives) > MANY
+            self._next["roster"] = now + ROSTER_SECONDS * (2 if many else 1)
             changed |= self._crew.call_roll()
         for live in self._crew.due(now):
             try:
@@ -273,12 +323,11 @@ class Governor:
         if live.member.cpu is not None and now >= live.next_look:
             reading = live.handles.cpu()
             used, throttled, seconds = live.interval(now, reading)
-            self.fleet.look_cpu(live.governed.name, used, throttled, seconds, now)
+            looked = self.fleet.look_cpu(live.governed.name, used, throttled, seconds, now)
             live.start_interval(now, reading)
-            looked = True
         if live.member.memory is not None and now >= live.next_memory:
             self._look_memory(live, now)
-            looked = True
+            looked |= self.fleet.memory_touched
         return looked
 
     def _look_memory(self, live: Live, now: float) -> None:
@@ -286,6 +335,8 @@ class Governor:
         limited = memory is not None and live.member.memory_limit < memory.bounds.high
         live.next_memory = now + (LIMITED_MEMORY_SECONDS if limited else MEMORY_SECONDS)
         if live.memory_stands(now):
+            if not limited:
+                live.next_memory = now + 2 * MEMORY_SECONDS
             return
         amount = self.fleet.look_memory(
             live.governed.name, live.memory_view(now, swap=self._swap), now
@@ -300,6 +351,11 @@ class Governor:
         lives = list(self._crew.lives.values())
         if len({live.governed.manner.rank for live in lives}) < 2:
             return False
+        for name, cpu in self._crew.homes.look(lives, now).items():
+            signal = f"kept on CPU {cpu}, so that who goes first is not queued behind it"
+            decision = Decision(name, "home", 0.0, float(cpu), "home", signal)
+            self._journal.note([decision], time.time())
+            self._crew.changed = True
         shares = self._crew.crowding.suffering(lives, "cpu", now)
         changed = shares is not None or bool(self.fleet.neighbours.caps)
         if changed:
@@ -350,7 +406,12 @@ class Governor:
     def _write(self, live: Live, decision: Decision, now: float) -> bool:
         """Write a limit; return False where memory has meanwhile grown into what was to go."""
         if decision.what == "cpus":
-            live.handles.set_cpus(decision.new)
+            cpu = live.member.cpu
+            store = cpu is not None and decision.new < cpu.bounds.high * (1 - NOTABLE)
+            store = store and cpu is not None and decision.new > cpu.lean() * 0.9
+            live.handles.set_cpus(decision.new, store=store)
+            if live.handles.bursts:
+                self._crew.sweep.save(live, decision.new)
             if live.since != now:
                 live.start_interval(now)
                 self._crew.schedule(live)

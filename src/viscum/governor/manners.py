@@ -38,11 +38,13 @@ class Manner(Frozen):
     memory_pressure: float
     bursts: bool = False
     """May spend in one period what it left of the one before."""
+    idle: bool = False
+    """Runs only while nobody else on the host wants to (v1 and v2 cpu.idle)."""
 
 
 LATENCY = Manner("latency", 0, 0.15, 15.0, 10240, 0.05, 0.001, bursts=True)
-BATCH = Manner("batch", 1, 0.10, 10.0, 256, 1.0, 0.004)
-IDLE = Manner("idle", 2, 0.05, 5.0, 2, 1.0, 0.02)
+BATCH = Manner("batch", 1, 0.10, 10.0, 32, 1.0, 0.004)
+IDLE = Manner("idle", 2, 0.05, 5.0, 2, 1.0, 0.02, idle=True)
 CLASSES = {manner.name: manner for manner in (LATENCY, BATCH, IDLE)}
 DEFAULT_CLASS = "latency"
 

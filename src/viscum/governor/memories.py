@@ -73,7 +73,9 @@ def save_memories(fleet: Fleet) -> None:
     path = _path()
     try:
         with open(path + ".new", "w", encoding="utf-8") as file:
-            json.dump({"version": VERSION, "machines": machines}, file, separators=(",", ":"))
+            file.write(
+                json.dumps({"version": VERSION, "machines": machines}, separators=(",", ":"))
+            )
         os.rename(path + ".new", path)
     except OSError:
         return

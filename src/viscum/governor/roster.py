@@ -26,7 +26,8 @@ __all__ = ["Governed", "Roster", "governed_by_call", "governed_of"]
 
 class Governed(Frozen):
     """A machine that the governor is asked to govern: its group's name, and what its owner
-    allows. `shares` is the scheduler's weight that the owner set, None where he left it.
+    allows. `shares` is the scheduler's weight that the owner set, `cpuset` his choice of CPUs, None
+    where he left it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Governed(Frozen):
     cpus: Bounds | None = None
     memory: Bounds | None = None
     shares: int | None = None
+    cpuset: str | None = None
 
 
 def governed_of(name: str, group: str, spec: Spec) -> Governed | None:
@@ -48,6 +50,7 @@ def governed_of(name: str, group: str, spec: Spec) -> Governed | None:
         None if spec.cpu_bounds is None else Bounds(*spec.cpu_bounds),
         None if spec.memory_bounds is None else Bounds(*spec.memory_bounds),
         spec.limits.cpu_shares,
+        spec.limits.cpuset_cpus,
     )
 
 
@@ -75,6 +78,7 @@ def governed_by_call(
         Bounds(*cpu_bounds) if cpu_bounds else None,
         Bounds(*memory_bounds) if memory_bounds else None,
         spec.limits.cpu_shares if spec else None,
+        spec.limits.cpuset_cpus if spec else None,
     )
 
 

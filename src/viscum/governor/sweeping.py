@@ -11,7 +11,7 @@ import os
 import time
 from array import array
 
-from ..native import wait_pressure, watch
+from ..native import wait_pressure, watch, watch_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ __all__ = ["Sweep"]
 
 HOST_PRESSURE = "/proc/pressure/cpu"
 TICK_MS = 20
-LONGEST_TICK_MS = 60
-MACHINES_A_TICK_MS = 1.5
+LONGEST_TICK_MS = 80
+MACHINES_A_TICK_MS = 1.25
 """With more machines than this for each millisecond the ticks are longer, too."""
 MOVED_US = 200
 """Microseconds of waiting on the host, for each ms of a tick, from which machines are looked at."""
@@ -34,6 +34,13 @@ SUSPECT_SECONDS = 0.01
 SHARE_OF_CORE = 0.0015
 """What sweeping may cost: with more machines it is done less often, down to the longest time."""
 CHECK_SECONDS = 0.5
+CHECK_EACH_SECONDS = 0.01
+"""How often everybody is looked at while the host is at rest: the least, and for each machine."""
+SPENT = 0.4
+"""Share of what a machine has in store from which it is given more, before it has used it up."""
+FIGURES = 5
+"""Those of `watch_use`, by their places: total, level, most, rate, lately."""
+_LEVEL, _MOST, _RATE, _LATELY = 1, 2, 3, 4
 NEVER_MOVED = 1 << 62
 
 
@@ -44,6 +51,10 @@ class Sweep:
         self._lives: list[Live] = []
         self._descriptors = array("i")
         self._totals = array("q")
+        self._savers: list[Live] = []
+        self._uses = array("i")
+        self._spendings = array("d")
+        self._looked = time.monotonic()
         self._is_time = True
         self._host = self._open(HOST_PRESSURE)
         self._stat = self._open("/proc/stat")
@@ -81,8 +92,36 @@ class Sweep:
         watch(self._descriptors[-1:], first := array("q", [0]), 1)
         self._totals[-1] = live.held_total = first[0]
 
+    def save(self, live: Live, cpus: float) -> None:
+        """Note the limit of a machine, and watch for when what it has in store is going."""
+        store = live.handles.store_us()
+        if live not in self._savers:
+            if not store:
+                return
+            self._savers.append(live)
+            self._uses.append(live.handles.usage)
+            self._spendings.extend([0.0] * FIGURES)
+        at = self._savers.index(live) * FIGURES
+        self._spendings[at + _LEVEL] = 0.0
+        self._spendings[at + _MOST] = store * SPENT if store else math.inf
+        self._spendings[at + _RATE] = cpus
+
+    def spending(self, now: float) -> list[tuple[Live, float]]:
+        """Return the machines that will soon have used up what they have in store, each with the
+        CPUs it used lately.
+        """
+        elapsed, self._looked = now - self._looked, now
+        if not self._savers:
+            return []
+        found = watch_use(self._uses, self._spendings, elapsed * 1e6)
+        return [(self._savers[i], self._spendings[i * FIGURES + _LATELY]) for i in found]
+
     def remove(self, live: Live) -> None:
         """Watch a machine no more."""
+        if live in self._savers:
+            index = self._savers.index(live)
+            del self._savers[index], self._uses[index]
+            del self._spendings[index * FIGURES : (index + 1) * FIGURES]
         if live not in self._lives:
             return
         index = self._lives.index(live)
@@ -110,7 +149,8 @@ class Sweep:
         since = now - self._last
         if not self._lives or since < (SUSPECT_SECONDS if self.soon else self._spacing):
             return False
-        return self.soon or self._moved or self._host < 0 or since >= CHECK_SECONDS
+        check = max(CHECK_SECONDS, len(self._lives) * CHECK_EACH_SECONDS)
+        return self.soon or self._moved or self._host < 0 or since >= check
 
     def look(self, now: float) -> list[tuple[Live, int]]:
         """Return the machines that were held up, each with its total; -1: its group is gone."""

@@ -67,6 +67,11 @@ class GroupSet(Frozen):
             return 2
         return 1 if self.folder(controller) else 0
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders of the machine, those of version 1 first."""
+        return (*(path for _, path in self.v1), *filter(None, (self.v2,)))
+
     # Limits and usage.
 
     def apply(self, limits: Limits, *, reclaim: float | None = None) -> Applied:

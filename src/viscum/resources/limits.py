@@ -129,7 +129,17 @@ def compile_groups(
 def lost_limits(limits: Limits, cgroups: Cgroups) -> tuple[str, ...]:
     """Return in words what a host with these groups cannot give of `limits`."""
     _, lost = settings(limits, dict(cgroups.v1), cgroups.v2_controllers)
-    return (*lost, *unheld(limits, dict(cgroups.v1)))
+    return (*lost, *unheld(limits, dict(cgroups.v1)), *_rounded(limits))
+
+
+def _rounded(limits: Limits) -> Iterator[str]:
+    """Yield what the kernel rounds: memory is counted in whole pages (page_counter_memparse)."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    for name in ("memory", "memory_swap", "memory_reservation", "memory_high"):
+        value = getattr(limits, name)
+        if value is not None and value > 0 and value % page:
+            what = name.replace("_", "-")
+            yield f"{what} of {value} bytes exactly: it becomes {value - value % page}, whole pages"
 
 
 def group_folders(cgroups: Cgroups, name: str) -> dict[str, str]:

@@ -66,6 +66,8 @@ def _limits(spec: Spec) -> Iterator[str]:
     bounds = {"cpus": spec.cpu_bounds, "memory": spec.memory_bounds}
     if spec.machine_class:
         yield from ("--class", spec.machine_class)
+    if spec.oom_policy != "kill":
+        yield from ("--oom-policy", spec.oom_policy)
     for name in LIMITS:
         value, ends = getattr(limits, name), bounds.get(name)
         if ends is not None:

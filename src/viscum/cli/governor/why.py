@@ -58,4 +58,6 @@ def _line(row: dict[str, object]) -> str:
 
 def _amount(row: dict[str, object], key: str) -> str:
     value = float(row[key])  # type: ignore[arg-type]
+    if row["what"] == "home":
+        return f"CPU {value:.0f}" if key == "new" else "any CPU"
     return f"{value / (1 << 20):.0f} MiB" if row["what"] == "memory" else f"{value:.3f}"

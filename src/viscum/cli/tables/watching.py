@@ -27,8 +27,8 @@ COMMANDS = (
     Command(
         "top",
         "watching.top",
-        "[OPTIONS] NAME [COLUMN…]",
-        "show the processes of a machine",
+        "[OPTIONS] [NAME [COLUMN…]]",
+        "show all machines on the screen, or the processes of one",
         (NO_TRUNC, FORMAT, HELP),
         passes=True,
     ),

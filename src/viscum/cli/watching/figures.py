@@ -6,13 +6,11 @@ import os
 
 from ...frozen import Frozen
 from ...host import probe
-from ...resources.limits import group_folders
+from ...resources.groups import GroupSet
 from .processes import PAGE, TICKS, pids_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ...detached import DetachedMachine
 
 __all__ = ["Figures", "read"]
@@ -41,10 +39,6 @@ def _text(path: str) -> str:
         return ""
 
 
-def _number(text: str) -> int | None:
-    return int(text) if text.strip().isdecimal() else None
-
-
 def _field(text: str, name: str) -> int:
     for line in text.splitlines():
         word, _, value = line.partition(" ")
@@ -53,15 +47,7 @@ def _field(text: str, name: str) -> int:
     return 0
 
 
-def _cpu(folders: Mapping[str, str], pids: list[int]) -> float:
-    """Return CPU time: of the v2 group, of cpuacct, or of the processes that live."""
-    stat = _text(f"{folders.get('', '')}/cpu.stat") if "" in folders else ""
-    if "usage_usec" in stat:
-        return _field(stat, "usage_usec") / 1e6
-    for controller in ("cpuacct", "cpu"):
-        counted = _number(_text(f"{folders.get(controller, '')}/cpuacct.usage"))
-        if controller in folders and counted is not None:
-            return counted / 1e9
+def _cpu_of(pids: list[int]) -> float:
     ticks = 0
     for pid in pids:
         fields = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
@@ -69,16 +55,7 @@ def _cpu(folders: Mapping[str, str], pids: list[int]) -> float:
     return ticks / TICKS
 
 
-def _memory(folders: Mapping[str, str], pids: list[int]) -> int:
-    """Return what is charged without the file pages that nobody uses; else resident pages."""
-    places = (
-        ("memory", "memory.usage_in_bytes", "total_inactive_file"),
-        ("", "memory.current", "inactive_file"),
-    )
-    for controller, file, idle in places:
-        used = _number(_text(f"{folders[controller]}/{file}")) if controller in folders else None
-        if used is not None:
-            return max(0, used - _field(_text(f"{folders[controller]}/memory.stat"), idle))
+def _memory_of(pids: list[int]) -> int:
     statm = (_text(f"/proc/{pid}/statm").split() for pid in pids)
     return sum(int(words[1]) for words in statm if len(words) > 1) * PAGE
 
@@ -94,21 +71,12 @@ def _network(pid: int) -> tuple[int, int]:
     return received, sent
 
 
-def _blocks(folders: Mapping[str, str], pids: list[int]) -> tuple[int, int]:
-    """Return bytes read and written: of the v2 group, or of the processes that live."""
-    stat = _text(f"{folders.get('', '')}/io.stat") if "" in folders else ""
-    words = [word.partition("=") for line in stat.splitlines() for word in line.split()]
-    if words:
-        sums = [sum(int(value) for name, _, value in words if name == kind) for kind in _IO]
-        return sums[0], sums[1]
+def _blocks_of(pids: list[int]) -> tuple[int, int]:
     texts = [_text(f"/proc/{pid}/io") for pid in pids]
     return (
         sum(_field(text, "read_bytes") for text in texts),
         sum(_field(text, "write_bytes") for text in texts),
     )
-
-
-_IO = ("rbytes", "wbytes")
 
 
 def _host_memory() -> int:
@@ -120,15 +88,16 @@ def read(machine: DetachedMachine) -> Figures | None:
     status = machine.status
     if status.state not in ("running", "paused"):
         return None
-    folders = group_folders(probe().cgroups, machine.config.group)
-    pids = pids_of(folders.values(), status.pid)
+    groups = GroupSet.of(machine.config.group, probe().cgroups)
+    usage, pids = groups.usage(), pids_of(groups.folders, status.pid)
     limit = machine.config.spec.limits.memory
     own_network = machine.config.spec.network != "host" and os.path.exists(f"/proc/{status.pid}")
+    counted = groups.v2 or groups.folder("cpuacct")
     return Figures(
-        _cpu(folders, pids),
-        _memory(folders, pids),
+        usage.cpu_seconds if counted else _cpu_of(pids),
+        usage.working_set_bytes if groups.folder("memory") else _memory_of(pids),
         min(limit or UNLIMITED, _host_memory()),
         len(pids),
         *(_network(status.pid) if own_network else (0, 0)),
-        *_blocks(folders, pids),
+        *((usage.read_bytes, usage.written_bytes) if groups.folder("io") else _blocks_of(pids)),
     )

@@ -1,10 +1,10 @@
-"""`viscum top`: the processes of a machine, with ids as they are in it."""
+"""`viscum top`: all machines on the screen, or the processes of one, with ids as they are in it."""
 
 from __future__ import annotations
 
 from ...errors import MachineError, SpecError
 from ...host import probe
-from ...resources.limits import group_folders
+from ...resources.groups import GroupSet
 from ..format import check_form, print_rows
 from ..listing import Column
 from ..machines.finding import find
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-USAGE = "viscum top NAME [COLUMN…]"
 COLUMNS = {
     "user": Column("User", "USER", yields=1),
     "uid": Column("Uid", "UID", right=True),
@@ -98,8 +97,8 @@ def processes(machine: DetachedMachine) -> list[Process]:
     if status.state not in ("running", "paused"):
         hint = f"viscum start {machine.name}"
         raise MachineError(f"machine {machine.name!r} is {status.state}", hint=hint)
-    folders = group_folders(probe().cgroups, machine.config.group)
-    pids = pids_of(folders.values(), status.pid)
+    groups = GroupSet.of(machine.config.group, probe().cgroups)
+    pids = pids_of(groups.folders, status.pid)
     uids, gids = (IdMap(f"/proc/{status.pid}/{kind}_map") for kind in ("uid", "gid"))
     uptime = _uptime()
     found = (read_process(pid, uids, gids, uptime) for pid in pids)
@@ -137,9 +136,11 @@ def rows(machine: DetachedMachine) -> list[dict[str, object]]:
 
 
 def main(parsed: Parsed) -> int:
-    """Print the processes of a machine."""
+    """Show the machines, or print the processes of one."""
     if not parsed.words:
-        raise SpecError("there is no machine named", hint=USAGE)
+        from .overview import show
+
+        return show(parsed.text("format"), whole=parsed.on("no_trunc"))
     form = parsed.text("format")
     check_form(form)
     columns = [COLUMNS[name] for name in chosen(parsed.words[1:])]
