@@ -171,8 +171,9 @@ typedef int vs_host_fn(struct vs_machine *, const struct vs_op *, struct vs_faul
 typedef int vs_enter_fn(struct vs_child *, const struct vs_op *, struct vs_fault *);
 
 /* ops_host.c: load */
-vs_load_fn vs_op_erofs, vs_op_open, vs_op_expect_host, vs_op_expect_file, vs_op_program, vs_op_devices,
-    vs_op_device, vs_op_userns, vs_op_cgroup_root, vs_op_inherit, vs_op_namespace, vs_op_data;
+vs_load_fn vs_op_erofs, vs_op_open, vs_op_expect_host, vs_op_expect_file, vs_op_program,
+    vs_op_devices, vs_op_device, vs_op_userns, vs_op_cgroup_root, vs_op_inherit, vs_op_namespace,
+    vs_op_data;
 /* ops_cgroup.c, ops_host.c: prepare, adopt, release */
 vs_host_fn vs_op_cgroup, vs_op_cgroup_write, vs_op_cgroup_open, vs_op_tree, vs_op_open_in,
     vs_op_hold, vs_op_sockets, vs_op_setgroups_deny, vs_op_map, vs_op_helper, vs_op_service,
