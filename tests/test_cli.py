@@ -222,7 +222,16 @@ PRINT_STATUS = ["grep", "-E", "^(Cap|No|Sec)", "/proc/self/status"]
 GROW = ["/usr/bin/python3", "-c", "x = bytearray(40 << 20); print('done')"]
 SHOW_IO = ["sh", "-c", "cat /sys/fs/cgroup/blkio/blkio.throttle.$0_device"]
 IMAGE, ARCHITECTURE = "oci:{folder}/layout", own_platform().architecture
-IMAGES = ("--image", "--pull", "--platform", "--tls-verify", "--creds", "--authfile", "--cert-dir")
+IMAGES = (
+    "--image",
+    "--pull",
+    "--platform",
+    "--storage",
+    "--tls-verify",
+    "--creds",
+    "--authfile",
+    "--cert-dir",
+)
 OPTIONS: dict[str, tuple[list[str], list[str], str]] = {
     "-i": (["-i"], ["cat"], "^typed$"),
     "--interactive": (["--interactive"], ["cat"], "^typed$"),
@@ -344,6 +353,7 @@ OPTIONS: dict[str, tuple[list[str], list[str], str]] = {
     "--image": (["--image", IMAGE], ["cat", "/etc/passwd"], "app:x:1000"),
     "--pull": (["--pull", "always", IMAGE], ["cat", "/etc/passwd"], "app:x:1000"),
     "--platform": (["--platform", f"linux/{ARCHITECTURE}", IMAGE], ["id", "-u"], "^0$"),
+    "--storage": (["--storage", "overlay", IMAGE], ["id", "-u"], "^0$"),
     "--tls-verify": (["--tls-verify=false", IMAGE], ["id", "-u"], "^0$"),
     "--creds": (["--creds", "me:secret", IMAGE], ["id", "-u"], "^0$"),
     "--authfile": (["--authfile", "/nonexistent", IMAGE], ["id", "-u"], "^0$"),

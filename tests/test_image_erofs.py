@@ -338,3 +338,28 @@ def test_ways_to_keep_images_that_there_are_not(
     assert "--storage overlay" in caught.value.hint
     assert images.own_store().names() == {}
     assert not [name for name in names(data) if "erofs" in name]
+
+
+def test_a_machine_keeps_its_file_when_the_image_is_kept_otherwise(
+    data: pathlib.Path, folder: pathlib.Path
+) -> None:
+    pull(folder, "erofs")
+    (name,) = names(data)
+    run(VISCUM, "create", "--name", "waits", "-u", "0", "localhost/kept:1", "sleep", "9")
+    pull(folder, "overlay")
+    assert name in names(data)
+    assert len(names(data)) > 1
+    assert images.check(images.own_store()) == []
+    assert (
+        not images.prepare(images.find(images.own_store(), "localhost/kept:1"))
+        .layers[0]
+        .endswith(name)
+    )
+    run(VISCUM, "start", "waits")
+    assert run(VISCUM, "exec", "waits", "cat", "/opt/new").stdout == b"new"
+    run(VISCUM, "rm", "-f", "waits")
+    before = os.stat(data / "layers" / name).st_ino
+    images.prepare(images.find(images.own_store(), "localhost/kept:1"), "erofs")
+    assert os.stat(data / "layers" / name).st_ino == before
+    pull(folder, "overlay")
+    assert name not in names(data)

@@ -14,7 +14,7 @@ import pytest
 import callers
 import viscum
 from imaging import Layout, archive, busybox_layer, folder_of, member
-from needs import needs
+from needs import missing, needs
 from viscum import Image, image_mounts, images
 from viscum.cli.images.choosing import names_image
 from viscum.errors import ImageError, SpecError
@@ -377,3 +377,37 @@ def test_a_remembered_start_notices_what_a_name_stands_for(place: Place, layout:
     kept = len(list(plans.iterdir()))
     place("run", f"oci:{layout.path}:localhost/shell:1", "true")
     assert len(list(plans.iterdir())) == kept
+
+
+def test_a_bound_holds_for_every_user(place: Place) -> None:
+    made = Layout(place.folder / "own")
+    made.image("localhost/bomb:1", [archive(member("zeros", bytes(20 << 20)))])
+    for path in (place.folder / "own").rglob("*"):
+        path.chmod(0o755)
+    (place.folder / "own").chmod(0o755)
+    before = place("store", "show")
+    place("store", "set", "--quota", "12m")
+    text = place("pull", "-q", f"oci:{made.path}:localhost/bomb:1", code=125)
+    assert "the store may hold 12MiB" in text
+    assert "hint: viscum gc" in text
+    assert "bomb" not in place("images")
+    place("store", "set", "--quota", "none")
+    assert place("store", "show") == before
+    place("pull", "-q", f"oci:{made.path}:localhost/bomb:1")
+    assert place("store", "check") == ""
+
+
+def test_only_root_keeps_images_as_one_file(place: Place) -> None:
+    if place.caller.kind == "root":
+        if not missing("erofs"):
+            shown = place("run", "--storage", "erofs", "localhost/shell:1", "cat", "/etc/passwd")
+            assert "app" in shown
+        return
+    for words in (
+        ["run", "--storage", "erofs", "localhost/shell:1"],
+        ["store", "set", "--storage", "erofs"],
+    ):
+        text = place(*words, code=125)
+        assert "only root can keep images as EROFS" in text
+        assert "hint: --storage overlay" in text
+    assert "overlay" in place("store", "show")

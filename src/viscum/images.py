@@ -374,8 +374,8 @@ def _take(puller: Puller, source: Source, chosen: Chosen, name: str) -> Image:
 
     take_in(store, add, chosen.blobs)
     puller.layers.settle()
-    if puller.files.ready(chain_ids(chosen.config.diff_ids)[-1]):
-        collect(store, kept=machine_layers())  # what it was made of, where nobody else needs it
+    if os.path.lexists(puller.files.path(chain_ids(chosen.config.diff_ids)[-1])):
+        collect(store, kept=machine_layers())  # the other way to keep it, where nobody needs that
     return Image(name, taken[0], chosen.manifest, chosen.config)
 
 

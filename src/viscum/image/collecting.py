@@ -53,8 +53,8 @@ def names_needed(store: Store, layers: Layers) -> set[str]:
                 data = store.read(made.config.digest, "configuration")
                 chains = chain_ids(parse_config(data, len(made.layers)).diff_ids)
                 image = files.path(chains[-1]) if chains else ""
-                one = bool(image) and os.path.exists(f"{image}.json")
-                paths = [image] if one else [layers.path(chain) for chain in chains]
+                note = (layers.note(image) if image else None) or {"retired": True}
+                paths = [layers.path(chain) for chain in chains] if note.get("retired") else [image]
                 needed.update(map(os.path.basename, paths))
     return needed
 

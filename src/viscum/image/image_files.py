@@ -52,11 +52,15 @@ class ImageFiles:
         return f"{self.layers.folder}/{PREFIX}{chain.replace(':', '-')}"
 
     def ready(self, chain: str) -> bool:
-        """Return whether the file is there, whole and what it was."""
+        """Return whether the image is kept as its file: that is there, whole and what it was."""
         path = self.path(chain)
         note = self.layers.note(path)
-        if note is None:
-            return False
+        return note is not None and not note.get("retired") and self._fits(path, note)
+
+    def _fits(self, path: str, note: dict[str, object]) -> bool:
+        """Return whether a file is what its note says; where only inode or time are others, that
+        is written down.
+        """
         try:
             if note.get("file") == _identity(path):
                 return True
@@ -66,6 +70,16 @@ class ImageFiles:
             return False
         self._note(path, {**note, "file": _identity(path)})
         return True
+
+    def retire(self, chain: str) -> None:
+        """Have the image not be kept as its file any more. It goes with the next collection, unless
+        a machine has it.
+        """
+        path = self.path(chain)
+        with Lock(self.layers.lock_file, lock_number(chain)):
+            note = self.layers.note(path)
+            if note is not None and not note.get("retired"):
+                self._note(path, {**note, "retired": True})
 
     def _note(self, path: str, note: dict[str, object]) -> None:
         temporary = f"{path}.json.{os.getpid()}"
@@ -79,15 +93,17 @@ class ImageFiles:
         """
         path = self.path(chains[-1])
         with Lock(self.layers.lock_file, lock_number(chains[-1])):
-            if not self.ready(chains[-1]):
+            note = self.layers.note(path)
+            if note is None or not self._fits(path, note):
                 self._make(path, chains, room)
+            elif note.get("retired"):
+                self._note(path, {**note, "retired": False, "file": _identity(path)})
         return path
 
     def _make(self, path: str, chains: Sequence[str], room: Room) -> None:
         worker, base = self.layers.worker, os.path.basename(path)
         tree = f"{self.layers.folder}/new-tree-{base}"
         temporary = f"{self.layers.folder}/new-{base}"
-        self.drop(chains[-1])
         for leftover in (tree, temporary):
             worker.remove(leftover)
         os.mkdir(tree, 0o755)

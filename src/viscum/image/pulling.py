@@ -188,7 +188,7 @@ class Puller:
         if self._storage() == "erofs":
             self.files.make(chains, room)
         elif self.storage == "overlay":
-            self.files.drop(chains[-1])
+            self.files.retire(chains[-1])
         descriptor = chosen.descriptor
         if chosen.top.digest != descriptor.digest:
             self.store.add(chosen.top_data, chosen.top.digest)

@@ -55,16 +55,20 @@ class Usage(Frozen):
         return self.blobs + self.partial + self.layers + self.images
 
 
+def _size(file: os.DirEntry[str]) -> int:
+    """Return the bytes of a file, none of one that somebody removed meanwhile."""
+    try:
+        return file.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return 0
+
+
 def measure(store: Store, layers: Layers) -> Usage:
     """Return what a store takes: blobs, those on their way, files of layers, image files."""
-    blobs = sum(file.stat(follow_symlinks=False).st_size for _, file in store.blobs())
-    partial = 0
+    blobs = sum(_size(file) for _, file in store.blobs())
     with os.scandir(store.pulls) as files:
-        for file in files:
-            if not file.name.startswith(DIGESTS):
-                continue  # an archive or a layer that is read or written at the moment
-            with contextlib.suppress(FileNotFoundError):
-                partial += file.stat(follow_symlinks=False).st_size
+        # Others are archives and layers that are read or written at the moment.
+        partial = sum(_size(file) for file in files if file.name.startswith(DIGESTS))
     folders, images = layers.sizes()
     return Usage(blobs, partial, folders, images)
 
