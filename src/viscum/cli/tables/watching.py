@@ -27,7 +27,7 @@ COMMANDS = (
     Command(
         "top",
         "watching.top",
-        "[OPTIONS] [NAME [COLUMN…]]",
+        "[OPTIONS] [NAME] [COLUMN…]",
         "show all machines on the screen, or the processes of one",
         (NO_TRUNC, FORMAT, HELP),
         passes=True,
