@@ -48,7 +48,7 @@ def kind_of_words(command: Command) -> Kind:
         return Kind(files=True, names="paths")
     if re.search(r"(?<!\[)\bIMAGE\b", usage) and not command.passes:
         return Kind(names="images")
-    if re.search(r"(?<!\[)\b(NAME|MACHINE|VOLUME)\b", usage):
+    if re.search(r"(?<!\[)\b(NAME|MACHINE|VOLUME)\b", usage) or "[NAME] [" in usage:
         return Kind(names="volumes" if command.name.startswith("volume ") else "machines")
     fixed = tuple(re.findall(r"\b[a-z]+(?=\||$)", usage))
     return Kind(words=fixed, files=command.passes or "FILE" in usage)
