@@ -118,36 +118,12 @@ def main(command: list[str]) -> int:
         made = groups()
         enter = "".join(f"echo 0 > {shlex.quote(str(group))}/cgroup.procs;" for group in made)
         pairs = [f"{group}:{point}" for group, point in made.items()]
-        words = [
-            "unshare",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount",
-            "--cgroup",
-            "--uts",
-            "--ipc",
-            "--net",
-        ]
+        # Process 1 alone goes into the groups: who stays outside of its pid namespace would hold them.
+        words = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--uts", "--ipc", "--net"]
+        words += ["sh", "-c", f'{enter} exec unshare --cgroup "$@"', "sh"]
+        words += ["sh", "-c", SETUP, "sh", unit, *pairs]
         try:
-            subprocess.run(
-                [
-                    "sh",
-                    "-c",
-                    f'{enter} exec "$@"',
-                    "sh",
-                    *words,
-                    "sh",
-                    "-c",
-                    SETUP,
-                    "sh",
-                    unit,
-                    *pairs,
-                ],
-                check=False,
-                timeout=240,
-                stdin=subprocess.DEVNULL,
-            )
+            subprocess.run(words, check=False, timeout=240, stdin=subprocess.DEVNULL)
         finally:
             for group in made:
                 remove(group)
