@@ -23,6 +23,7 @@ import needs
 import viscum
 from viscum.cli.parser import parse
 from viscum.cli.table import commands, find
+from viscum.oci.words import GLOBAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -291,6 +292,7 @@ def test_docs_options_exist(page: pathlib.Path) -> None:
         for option in command.options
         for flag in option.flags
     }
+    flags |= {f"--{word.split(',')[0].rstrip('=')}" for word in GLOBAL}  # of viscum-oci
     for span in code_spans(page):
         if re.match("--.", span):
             assert re.split(r"[ =]", span)[0] in flags, span

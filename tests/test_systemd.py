@@ -159,7 +159,15 @@ def test_options_that_units_need_are_all_known() -> None:
         "--health-timeout",
         "--health-start-period",
         "--image",  # told with its entrypoint, see the test below
-        *("--pull", "--platform", "--tls-verify", "--creds", "--authfile", "--cert-dir"),
+        *(
+            "--pull",
+            "--platform",
+            "--storage",
+            "--tls-verify",
+            "--creds",
+            "--authfile",
+            "--cert-dir",
+        ),
         "--blkio-weight",  # other names for what --io-max and --io-weight say
         "--blkio-weight-device",
         "--device-read-bps",
