@@ -23,7 +23,7 @@ import needs
 import viscum
 from viscum.cli.parser import parse
 from viscum.cli.table import commands, find
-from viscum.oci.words import GLOBAL
+from viscum.oci.words import GLOBAL, VERBS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -284,6 +284,13 @@ def test_docs_reference_has_every_option() -> None:
     assert flags <= told
 
 
+OCI_FLAGS = {
+    f"--{re.split('[=,]', word)[0]}"
+    for words in (GLOBAL, *(verb.options for verb in VERBS.values()))
+    for word in words
+}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_docs_options_exist(page: pathlib.Path) -> None:
     flags = {
@@ -292,7 +299,7 @@ def test_docs_options_exist(page: pathlib.Path) -> None:
         for option in command.options
         for flag in option.flags
     }
-    flags |= {f"--{word.split(',')[0].rstrip('=')}" for word in GLOBAL}  # of viscum-oci
+    flags |= OCI_FLAGS
     for span in code_spans(page):
         if re.match("--.", span):
             assert re.split(r"[ =]", span)[0] in flags, span
