@@ -37,7 +37,7 @@ from viscum import Image, image_exchange, images
 from viscum.errors import ImageError
 from viscum.image import auth, trees
 from viscum.image.platforms import parse_platform
-from viscum.image.transport import Settings
+from viscum.image.transport import Connection, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -342,6 +342,16 @@ def test_certificates_are_checked(
         pathlib.Path(trusted, "ca.crt").read_bytes()
     )
     assert pull(f"{host}/t/one:1", Settings()).name
+
+
+def test_insecure_is_the_registry_and_not_where_it_sends_one(tls: tuple[str, str]) -> None:
+    host, _ = tls
+    connection = Connection(host, Settings(), insecure=True)
+    connection.request("GET", f"https://{host}/v2/").drain_conn()
+    other = host.replace("127.0.0.1", "localhost")
+    with pytest.raises(ImageError, match="certificate"):
+        connection.request("GET", f"https://{other}/v2/")
+    connection.close()
 
 
 def test_plain_http_is_refused_unless_allowed(host: str, folder: pathlib.Path) -> None:

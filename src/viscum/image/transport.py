@@ -138,8 +138,6 @@ class Connection:
         if place[0] == "https":
             options["ssl_context"] = self._context(place[1], place[2])
         proxy = _proxy(*place)
-        if self.insecure:
-            options["cert_reqs"] = "CERT_NONE"
         made = (
             urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)  # type: ignore[arg-type]
         )
