@@ -42,15 +42,19 @@ void vs_keeper_start(struct vs_monitor *mon) {
     mon->keeper_pid = pid < 0 ? 0 : pid;
 }
 
+static void forget(struct vs_monitor *mon) {
+    close(mon->keeper);
+    mon->keeper = -1;
+    mon->keeper_pid = 0;
+}
+
 /* Let go of what is held: who reads standard input is at its end. */
 void vs_keeper_end(struct vs_monitor *mon) {
     siginfo_t info;
     if (mon->keeper < 0) return;
     SYS(SYS_pidfd_send_signal, mon->keeper, SIGKILL, 0, 0);
     while (SYS(SYS_waitid, P_PIDFD, mon->keeper, &info, WEXITED, 0) < 0 && errno == EINTR) continue;
-    close(mon->keeper);
-    mon->keeper = -1;
-    mon->keeper_pid = 0;
+    forget(mon);
 }
 
 /* The keeper that an earlier monitor started, and a copy of what it holds; -1 where it is gone. */
@@ -62,8 +66,6 @@ int vs_keeper_take(struct vs_monitor *mon, int pid, unsigned long long start) {
                    ? vs_above_standard((int)SYS(SYS_pidfd_getfd, mon->keeper, HELD, 0))
                    : -1;
     if (held >= 0) return held;
-    close(mon->keeper); /* the pid is another process's by now */
-    mon->keeper = -1;
-    mon->keeper_pid = 0;
+    forget(mon); /* the pid is another process's by now */
     return -1;
 }

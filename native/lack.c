@@ -1,6 +1,7 @@
 /* Lack of memory in a machine that lives on: told at once, as an event, and the machine killed,
  * paused or given more. `viscum.resources.oom` does the same for machines with a caller, and says
  * why it is done so. */
+#include "group_file.h"
 #include "monitor.h"
 
 #include <errno.h>
@@ -9,20 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #define MIB        (1ll << 20)
 #define HELD_SHARE 0.9
 #define KILL_MS    20 /* version 1 tells first and kills then */
-
-static ssize_t read_at(int folder, const char *name, char *data, size_t size) {
-    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    ssize_t n = fd < 0 ? -1 : read(fd, data, size - 1);
-    if (fd >= 0) close(fd);
-    data[n > 0 ? n : 0] = 0;
-    return n;
-}
 
 static int write_at(int folder, const char *name, const char *text) {
     int fd = openat(folder, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -34,7 +26,7 @@ static int write_at(int folder, const char *name, const char *text) {
 /* The number of a file with one; what is no number ("max") is none: 0. */
 static long long number_at(int folder, const char *name) {
     char data[64];
-    return read_at(folder, name, data, sizeof data) > 0 ? atoll(data) : 0;
+    return vs_group_read(folder, name, data, sizeof data) > 0 ? atoll(data) : 0;
 }
 
 /* The number behind a word at the begin of a line. */
@@ -55,31 +47,18 @@ static int is_v1(const struct vs_monitor *mon) {
     return !strcmp(mon->set.oom_file, "memory.oom_control");
 }
 
-static int event_v1(int folder) {
-    char line[48];
-    int watched = openat(folder, "memory.oom_control", O_RDONLY | O_CLOEXEC);
-    int control = openat(folder, "cgroup.event_control", O_WRONLY | O_CLOEXEC);
-    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    int n = snprintf(line, sizeof line, "%d %d", fd, watched);
-    int done = fd >= 0 && watched >= 0 && control >= 0 && write(control, line, (size_t)n) == n;
-    if (watched >= 0) close(watched);
-    if (control >= 0) close(control);
-    if (!done && fd >= 0) close(fd);
-    return done ? fd : -1;
-}
-
 void vs_lack_start(struct vs_monitor *mon, int known) {
     char events[1024];
     int folder = group_of(mon, mon->set.oom_slot);
     mon->lack = (struct vs_lack){.fd = -1};
     if (folder < 0 || !mon->set.oom_file[0]) return;
     if (is_v1(mon))
-        mon->lack.fd = event_v1(folder);
+        mon->lack.fd = vs_group_lack_v1(folder);
     else
         mon->lack.fd = openat(folder, "memory.events", O_RDONLY | O_CLOEXEC);
     if (mon->lack.fd < 0) return;
     vs_watch(mon, mon->lack.fd, is_v1(mon) ? POLLIN : POLLPRI, VS_ON_LACK);
-    if (known && read_at(folder, mon->set.oom_file, events, sizeof events) >= 0)
+    if (known && vs_group_read(folder, mon->set.oom_file, events, sizeof events) >= 0)
         mon->lack.kills = field(events, "oom_kill");
     vs_lack_ready(mon); /* what happened since the launch is told, too */
 }
@@ -113,7 +92,7 @@ static int is_short(struct vs_monitor *mon, int folder, const char *events) {
     long long told = field(events, "high") + field(events, "max");
     if (told == mon->lack.told) return 0;
     mon->lack.told = told;
-    if (read_at(folder, "memory.stat", stat, sizeof stat) < 0) return 0;
+    if (vs_group_read(folder, "memory.stat", stat, sizeof stat) < 0) return 0;
     long long held = number_at(folder, "memory.current") - field(stat, "inactive_file") -
                      field(stat, "active_file");
     return (double)held >= HELD_SHARE * (double)number_at(folder, "memory.high");
@@ -166,10 +145,11 @@ void vs_lack_ready(struct vs_monitor *mon) {
     int folder = group_of(mon, mon->set.oom_slot);
     int told = is_v1(mon) && read(mon->lack.fd, &count, sizeof count) == sizeof count;
     if (!is_v1(mon) && pread(mon->lack.fd, events, sizeof events, 0) < 0) errno = 0; /* arms it */
-    if (read_at(folder, mon->set.oom_file, events, sizeof events) < 0) return;
+    if (vs_group_read(folder, mon->set.oom_file, events, sizeof events) < 0) return;
     long long kills = field(events, "oom_kill");
     for (int i = 0; told && mon->set.oom_policy == VS_OOM_KILL && kills == mon->lack.kills; i++) {
-        if (i == KILL_MS || read_at(folder, mon->set.oom_file, events, sizeof events) < 0) break;
+        if (i == KILL_MS || vs_group_read(folder, mon->set.oom_file, events, sizeof events) < 0)
+            break;
         poll(NULL, 0, 1);
         kills = field(events, "oom_kill");
     }

@@ -5,6 +5,7 @@
  * viscum-monitor --adopt FOLDER: take over a machine whose monitor was lost.
  *
  * With --client before that, descriptor 4 is a client's connection from the begin. */
+#include "group_file.h"
 #include "monitor.h"
 
 #include <errno.h>
@@ -62,11 +63,7 @@ static void report_launch(int ok, const struct vs_report *report) {
 static int read_group_file(struct vs_monitor *mon, int slot, const char *name, char *data,
                            size_t size) {
     if (slot == VS_NONE || mon->m.slots[slot] < 0) return -1;
-    int fd = openat(mon->m.slots[slot], name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    ssize_t n = fd < 0 ? -1 : read(fd, data, size - 1);
-    if (fd >= 0) close(fd);
-    data[n > 0 ? n : 0] = 0;
-    return n < 0 ? -1 : 0;
+    return vs_group_read(mon->m.slots[slot], name, data, size) < 0 ? -1 : 0;
 }
 
 int vs_is_paused(struct vs_monitor *mon) {

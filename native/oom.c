@@ -1,12 +1,13 @@
 /* Lack of memory in a machine, told with its victims, limit, peak and largest processes. */
 #include "oom.h"
 
+#include "group_file.h"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #define LARGEST   3
@@ -25,35 +26,14 @@ struct tasks {
     int count;
 };
 
-static ssize_t read_at(int folder, const char *name, char *data, size_t size) {
-    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, data, size - 1);
-    if (fd >= 0) close(fd);
-    data[n > 0 ? n : 0] = 0;
-    return n;
-}
-
 static long kills(const struct vs_oom *oom) {
     char data[1024];
-    if (read_at(oom->folder, oom->file, data, sizeof data) < 0) return -1;
+    if (vs_group_read(oom->folder, oom->file, data, sizeof data) < 0) return -1;
     const char *count = strstr(data, "oom_kill ");
     return count ? atol(count + 9) : 0;
 }
 
 static int is_v1(const struct vs_oom *oom) { return !strcmp(oom->file, "memory.oom_control"); }
-
-static int event_v1(const struct vs_oom *oom) {
-    char line[48];
-    int watched = openat(oom->folder, oom->file, O_RDONLY | O_CLOEXEC);
-    int control = openat(oom->folder, "cgroup.event_control", O_WRONLY | O_CLOEXEC);
-    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    int n = snprintf(line, sizeof line, "%d %d", fd, watched);
-    int done = fd >= 0 && watched >= 0 && control >= 0 && write(control, line, (size_t)n) == n;
-    if (watched >= 0) close(watched);
-    if (control >= 0) close(control);
-    if (!done && fd >= 0) close(fd);
-    return done ? fd : -1;
-}
 
 void vs_oom_begin(struct vs_oom *oom) {
     *oom = (struct vs_oom){.fd = -1, .log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC)};
@@ -65,7 +45,7 @@ void vs_oom_watch(struct vs_oom *oom, int folder, const char *file) {
     oom->file = file;
     if (folder < 0 || !*file) return;
     oom->events = is_v1(oom) ? POLLIN : POLLPRI;
-    oom->fd = is_v1(oom) ? event_v1(oom) : openat(folder, file, O_RDONLY | O_CLOEXEC);
+    oom->fd = is_v1(oom) ? vs_group_lack_v1(folder) : openat(folder, file, O_RDONLY | O_CLOEXEC);
 }
 
 static void add(struct tasks *tasks, struct task task) {
@@ -115,14 +95,14 @@ static void find_largest(struct vs_oom *oom, struct tasks *largest) {
     static char data[65536];
     char path[48], text[256];
     long resident, shared;
-    if (read_at(oom->folder, "cgroup.procs", data, sizeof data) < 0) return;
+    if (vs_group_read(oom->folder, "cgroup.procs", data, sizeof data) < 0) return;
     for (char *line = data, *end; (end = strchr(line, '\n')); line = end + 1) {
         struct task task = {.pid = atoi(line)};
         snprintf(path, sizeof path, "/proc/%d/statm", task.pid);
-        if (read_at(AT_FDCWD, path, text, sizeof text) < 0) continue;
+        if (vs_group_read(AT_FDCWD, path, text, sizeof text) < 0) continue;
         if (sscanf(text, "%*d %ld %ld", &resident, &shared) != 2) continue;
         snprintf(path, sizeof path, "/proc/%d/comm", task.pid);
-        if (read_at(AT_FDCWD, path, text, sizeof text) < 0) continue;
+        if (vs_group_read(AT_FDCWD, path, text, sizeof text) < 0) continue;
         snprintf(task.name, sizeof task.name, "%.*s", (int)strcspn(text, "\n"), text);
         task.bytes = (double)(resident - shared) * (double)sysconf(_SC_PAGESIZE);
         add(largest, task);
@@ -131,7 +111,7 @@ static void find_largest(struct vs_oom *oom, struct tasks *largest) {
 
 static double figure(const struct vs_oom *oom, const char *v1, const char *v2) {
     char data[64];
-    return read_at(oom->folder, is_v1(oom) ? v1 : v2, data, sizeof data) < 0 ? 0 : atof(data);
+    return vs_group_read(oom->folder, is_v1(oom) ? v1 : v2, data, sizeof data) < 0 ? 0 : atof(data);
 }
 
 static void tell(struct vs_oom *oom, const char *group) {
