@@ -17,6 +17,7 @@ import time
 from .errors import ImageError, TrustError, ViscumError
 from .frozen import Frozen
 from .image.store import EVIDENCE, FROM_INDEX, Store, open_store
+from .keeping import keep_file
 from .places import data_folder, make_folder
 
 TYPE_CHECKING = False
@@ -206,21 +207,9 @@ def _recall(key: str) -> Verdict | None:
 def _keep(key: str, verdict: Verdict) -> None:
     if verdict.until <= verdict.made:
         return
-    path = _path(key)
-    temporary = f"{path}.{os.getpid()}"
+    data = json.dumps([verdict.made, verdict.until, verdict.files]).encode()
     try:
-        folder = os.path.dirname(path)
         make_folder(data_folder(), "trust", "trust/verdicts")
-        _forget_oldest(folder)
-        with open(temporary, "x", encoding="utf-8") as file:
-            json.dump([verdict.made, verdict.until, verdict.files], file)
-        os.rename(temporary, path)
+        keep_file(_path(key), data, MAX_KEPT)
     except (OSError, ViscumError):
         return  # only the next start would have been faster
-
-
-def _forget_oldest(folder: str) -> None:
-    paths = [os.path.join(folder, name) for name in os.listdir(folder)]
-    if len(paths) >= MAX_KEPT:
-        for path in sorted(paths, key=os.path.getmtime)[: MAX_KEPT // 2]:
-            os.unlink(path)

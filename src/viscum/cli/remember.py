@@ -11,6 +11,7 @@ import os
 import struct
 
 from ..errors import ViscumError
+from ..keeping import keep_file
 from ..places import data_folder, make_folder, run_folder
 
 TYPE_CHECKING = False
@@ -137,17 +138,6 @@ def _keep(spec: Spec, *parts: bytes) -> None:
         folder = os.path.dirname(plan_path)
         if not os.path.isdir(folder):
             os.mkdir(folder, 0o700)
-        _forget_oldest(folder)
-        temporary = f"{plan_path}.{os.getpid()}"
-        with open(temporary, "xb") as file:
-            file.write(b"".join(map(_part, (key, conditions, *parts))))
-        os.rename(temporary, plan_path)
+        keep_file(plan_path, b"".join(map(_part, (key, conditions, *parts))), MAX_REMEMBERED)
     except (OSError, ViscumError):
         return  # only the next start would have been faster
-
-
-def _forget_oldest(folder: str) -> None:
-    paths = [os.path.join(folder, name) for name in os.listdir(folder)]
-    if len(paths) >= MAX_REMEMBERED:
-        for path in sorted(paths, key=os.path.getmtime)[: MAX_REMEMBERED // 2]:
-            os.unlink(path)
