@@ -20,6 +20,7 @@ from commands import TIMEOUT, VISCUM, assert_refused, call, start
 from imaging import Layout, busybox_layer
 from needs import needs
 from viscum.cli.table import commands, names
+from viscum.cli.tables.images import IMAGE as IMAGE_OPTIONS
 from viscum.cli.tables.launching import MACHINE
 from viscum.image.platforms import own_platform
 
@@ -222,16 +223,7 @@ PRINT_STATUS = ["grep", "-E", "^(Cap|No|Sec)", "/proc/self/status"]
 GROW = ["/usr/bin/python3", "-c", "x = bytearray(40 << 20); print('done')"]
 SHOW_IO = ["sh", "-c", "cat /sys/fs/cgroup/blkio/blkio.throttle.$0_device"]
 IMAGE, ARCHITECTURE = "oci:{folder}/layout", own_platform().architecture
-IMAGES = (
-    "--image",
-    "--pull",
-    "--platform",
-    "--storage",
-    "--tls-verify",
-    "--creds",
-    "--authfile",
-    "--cert-dir",
-)
+IMAGES = tuple(option.flags[0] for option in IMAGE_OPTIONS)
 OPTIONS: dict[str, tuple[list[str], list[str], str]] = {
     "-i": (["-i"], ["cat"], "^typed$"),
     "--interactive": (["--interactive"], ["cat"], "^typed$"),

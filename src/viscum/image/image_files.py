@@ -13,6 +13,7 @@ import os
 from ..errors import ImageError
 from . import document
 from .locks import Lock, lock_number
+from .replacing import replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ def digest_of_file(path: str) -> str:
 def _identity(path: str) -> list[int]:
     is_ = os.stat(path, follow_symlinks=False)
     return [is_.st_ino, is_.st_size, is_.st_mtime_ns]
+
+
+def _write_note(path: str, note: dict[str, object]) -> None:
+    replace_file(f"{path}.json", document.write(note))
 
 
 class ImageFiles:
@@ -68,7 +73,7 @@ class ImageFiles:
                 return False
         except OSError:
             return False
-        self._note(path, {**note, "file": _identity(path)})
+        _write_note(path, {**note, "file": _identity(path)})
         return True
 
     def retire(self, chain: str) -> None:
@@ -79,13 +84,7 @@ class ImageFiles:
         with Lock(self.layers.lock_file, lock_number(chain)):
             note = self.layers.note(path)
             if note is not None and not note.get("retired"):
-                self._note(path, {**note, "retired": True})
-
-    def _note(self, path: str, note: dict[str, object]) -> None:
-        temporary = f"{path}.json.{os.getpid()}"
-        with open(temporary, "wb") as file:
-            file.write(document.write(note))
-        os.rename(temporary, f"{path}.json")
+                _write_note(path, {**note, "retired": True})
 
     def make(self, chains: Sequence[str], room: Room) -> str:
         """Return the path of the file for a chain whose layers are unpacked, made where it is
@@ -97,7 +96,7 @@ class ImageFiles:
             if note is None or not self._fits(path, note):
                 self._make(path, chains, room)
             elif note.get("retired"):
-                self._note(path, {**note, "retired": False, "file": _identity(path)})
+                _write_note(path, {**note, "retired": False, "file": _identity(path)})
         return path
 
     def _make(self, path: str, chains: Sequence[str], room: Room) -> None:

@@ -17,6 +17,7 @@ from ..errors import ImageError
 from . import document
 from .incoming import Restarted, Stored
 from .locks import Lock, lock_number
+from .replacing import replace_file
 from .room import OverQuota, Part, Room
 
 TYPE_CHECKING = False
@@ -227,10 +228,7 @@ class Layers:
         for path, note in late:
             with Lock(self.lock_file, lock_number(os.path.basename(path))):
                 if self.note(path) == note:
-                    temporary = f"{path}.json.{os.getpid()}"
-                    with open(temporary, "wb") as file:
-                        file.write(document.write({**note, "synced": True}))
-                    os.rename(temporary, f"{path}.json")
+                    replace_file(f"{path}.json", document.write({**note, "synced": True}))
 
     def sizes(self) -> tuple[int, int]:
         """Return the bytes that folders of layers take, and those of image files."""

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ..errors import ImageError
 from . import compression, document
 from .manifest import Descriptor, Manifest
+from .replacing import replace_file
 from .store import EMPTY, LAYOUT, NAME, Store
 
 TYPE_CHECKING = False
@@ -101,9 +102,9 @@ def save_layout(store: Store, descriptor: Descriptor, path: str, name: str) -> N
     kept = [
         each for each in entries if document.text_map(each, "annotations", index).get(NAME) != name
     ]
-    _replace(f"{path}/oci-layout", LAYOUT)
+    replace_file(f"{path}/oci-layout", LAYOUT)
     made = {**document.parse(EMPTY, index), "manifests": [*kept, _plain(descriptor, name)]}
-    _replace(index, document.write(made))
+    replace_file(index, document.write(made))
 
 
 def _copy_file(source: str, target: str) -> None:
@@ -115,21 +116,14 @@ def _copy_file(source: str, target: str) -> None:
         raise ImageError(f"{error.filename}: {(error.strerror or '').lower()}") from None
 
 
-def _replace(path: str, data: bytes) -> None:
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "wb") as file:
-        file.write(data)
-    os.rename(temporary, path)
-
-
 def save_dir(store: Store, descriptor: Descriptor, path: str) -> None:
     """Write an image as skopeo's `dir:` transport has it."""
     os.makedirs(path, exist_ok=True)
     manifest = _one(store, descriptor)
     for blob in (manifest.config, *manifest.layers):
         _copy_file(store.blob_path(blob.digest), f"{path}/{blob.digest.partition(':')[2]}")
-    _replace(f"{path}/version", b"Directory Transport Version: 1.1\n")
-    _replace(f"{path}/manifest.json", store.read(descriptor.digest, "manifest"))
+    replace_file(f"{path}/version", b"Directory Transport Version: 1.1\n")
+    replace_file(f"{path}/manifest.json", store.read(descriptor.digest, "manifest"))
 
 
 class _Writer:
