@@ -19,6 +19,7 @@ import viscum
 from callers import script
 from conformance.container import ConsoleSocket, Container, Runtime
 from needs import needs
+from viscum.drivers.container_mounts import is_release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -261,3 +262,39 @@ def test_state_of_the_host_is_not_shown(container: Container) -> None:
     text = container.output("cat /proc/self/mountinfo; ls -R /sys/fs/cgroup | head -50")
     assert "cgroup" in text
     assert str(container.runtime.root) not in text
+
+
+@pytest.mark.skipif(not is_release(os.uname().release, 6, 15), reason="needs Linux 6.15")
+def test_container_without_a_mount_namespace_mounts_nothing_on_the_host(
+    container: Container,
+) -> None:
+    container.without_namespace("mount")
+    container.linux["maskedPaths"] = ["/proc/uptime"]
+    container.linux["readonlyPaths"] = ["/mnt/sealed"]
+    container.mount("/mnt", "tmpfs", "tmpfs")
+    container.mount("/mnt/sealed", "tmpfs", "tmpfs")
+    container.mount("/host", "bind", str(container.folder), "rbind", "ro")
+    before = pathlib.Path("/proc/self/mountinfo").read_text()
+    container.idle()
+    assert pathlib.Path("/proc/self/mountinfo").read_text() == before
+    script = (
+        "readlink /proc/self/ns/mnt; ls / | wc -l; cat /host/config.json | wc -c; "
+        "touch /mnt/x && echo made; touch /host/x || echo kept; wc -c < /proc/uptime; "
+        "touch /mnt/sealed/x || echo sealed"
+    )
+    done = container.exec("/bin/sh", "-c", script)
+    names = {"bin", "dev", "etc", "proc", "sys", "tmp", "var", "mnt", "host"}
+    size = (container.folder / "config.json").stat().st_size
+    own = os.readlink("/proc/self/ns/mnt")
+    wanted = [own, str(len(names)), str(size), "made", "kept", "0", "sealed"]
+    assert done.stdout.decode().split() == wanted, done.stderr
+    assert {each.name for each in container.rootfs.iterdir()} == names
+    assert not any((container.rootfs / "mnt").iterdir())
+
+
+def test_user_namespace_needs_a_mount_namespace(container: Container) -> None:
+    ids = [{"containerID": 0, "hostID": 200000, "size": 65536}]
+    container.linux["uidMappings"] = container.linux["gidMappings"] = ids
+    container.namespace("user")
+    container.without_namespace("mount")
+    container.refused("mount namespace")

@@ -212,13 +212,14 @@ def test_pod_with_a_container(cri: Cri, containerd: Containerd) -> None:
     assert pod not in list(cri.pods())
 
 
-def test_streams_of_attach_and_exec_are_offered(cri: Cri) -> None:
+def test_streams_of_attach_exec_and_forwarded_ports_are_offered(cri: Cri) -> None:
     pod = cri.run_pod("streams")
     container = cri.create(pod, "main", ["/bin/sleep", "1000"])
     cri.call("StartContainer", (1, container))
     answer = cri.call("Exec", (1, container), (2, "/bin/true"), (5, 1))
     assert answer[1][0].startswith(b"http://")
     assert cri.call("Attach", (1, container), (4, 1))[1][0].startswith(b"http://")
+    assert cri.call("PortForward", (1, pod), (2, 80))[1][0].startswith(b"http://")
 
 
 def test_pod_whose_process_is_killed_is_seen_to_end(cri: Cri, containerd: Containerd) -> None:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 LACKS: dict[str, dict[str, str]] = {
     "runc": {
+        "test_exec_runs_on_the_cpus_that_are_given": "knows no CPU affinity of exec",
+        "test_exec_starts_on_the_cpus_that_are_given": "knows no CPU affinity of exec",
+        "test_exec_refuses_cpus_that_are_not_there": "knows no CPU affinity of exec",
         "test_exec_reads_a_process": "exec takes no umask",
         "test_hooks_run_in_their_order": "poststart hooks run before `start`, with `create`",
         "test_hooks_get_the_state[poststart]": "poststart hooks run while it is created",
@@ -22,6 +25,9 @@ LACKS: dict[str, dict[str, str]] = {
         "test_another_major_version_is_refused": "accepts every version",
     },
     "crun": {
+        "test_exec_runs_on_the_cpus_that_are_given": "knows no CPU affinity of exec",
+        "test_exec_starts_on_the_cpus_that_are_given": "knows no CPU affinity of exec",
+        "test_exec_refuses_cpus_that_are_not_there": "knows no CPU affinity of exec",
         "test_exec_has_the_containers_environment_and_more": "--env replaces the environment",
         "test_create_refuses_an_id_that_is_no_name[a b]": "accepts spaces",
         "test_features_are_told": "has no such verb",

@@ -132,3 +132,33 @@ def test_exec_has_the_containers_filter(container: Container) -> None:
 def test_exec_leaves_nothing_when_it_ends(running: Container) -> None:
     running.exec("/bin/true")
     assert json.loads(running.call("ps", "--format", "json", running.id).stdout) == [running.pid]
+
+
+def test_exec_runs_on_the_cpus_that_are_given(container: Container) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    first, last = str(cpus[0]), str(cpus[-1])
+    container.process["execCPUAffinity"] = {"initial": first, "final": last}
+    container.idle()
+    own = pathlib.Path(f"/proc/{container.pid}/status").read_text()
+    every = f"Cpus_allowed_list:\t{first}-{last}" if len(cpus) > 1 else first
+    assert every in own, "it is for processes of exec alone"
+    done = container.exec("grep", "Cpus_allowed_list", "/proc/self/status")
+    assert done.stdout.decode().split()[1:] == [last], done.stderr
+
+
+def test_exec_starts_on_the_cpus_that_are_given(container: Container) -> None:
+    first = str(min(os.sched_getaffinity(0)))
+    container.process["execCPUAffinity"] = {"initial": first}
+    container.idle()
+    done = container.exec("grep", "Cpus_allowed_list", "/proc/self/status")
+    assert done.stdout.decode().split()[1:] == [first], done.stderr
+
+
+@pytest.mark.parametrize("value", ["x", "1-", "3-1", "-1", "8191"])
+@pytest.mark.parametrize("which", ["initial", "final"])
+def test_exec_refuses_cpus_that_are_not_there(container: Container, which: str, value: str) -> None:
+    container.process["execCPUAffinity"] = {which: value}
+    container.idle()
+    done = container.exec("/bin/true")
+    assert done.returncode != 0
+    assert done.stderr

@@ -8,12 +8,13 @@ mounts stand (step 2).
 from __future__ import annotations
 
 import os
+import signal
 
 from ..errors import HostError, SpecError
 from ..frozen import Frozen
 from ..plan import NONE, Plan, nul_ended, op
 from .container_groups import Hierarchies, add_groups, find_groups, join_groups
-from .container_mounts import ContainerMounts, id_map
+from .container_mounts import ContainerMounts, id_map, is_release
 from .container_process import ProcessBuilder
 from .parts import Sections, Slots
 
@@ -44,14 +45,15 @@ RUNTIME_HOOKS = ("prestart", "createRuntime")
 
 
 class CompiledContainer(Frozen):
-    """The plan of a container, its groups, the slot of our end of its terminal's socket, and what
-    could not be given.
+    """The plan of a container, its groups, the slot of our end of its terminal's socket, what
+    could not be given, and the CPUs to start it on, where the runtime has to change to others.
     """
 
     plan: Plan
     groups: Hierarchies
     terminal: int
     lost: tuple[str, ...]
+    cpus: tuple[int, ...] = ()
 
 
 class Namespaces(Frozen):
@@ -86,8 +88,6 @@ def read_namespaces(bundle: Bundle) -> Namespaces:
             raise SpecError(f"{where}: a time namespace cannot be entered by its path")
         else:
             joined.append((kind, path))
-    if "mount" not in seen:
-        raise SpecError("a container needs a mount namespace", hint="add it to linux.namespaces")
     return Namespaces(new, tuple(joined))
 
 
@@ -95,8 +95,7 @@ def enters_time_on_exec(release: str) -> bool:
     """Return whether execve(2) enters the time namespace that was made: before Linux 6.2 only a
     child with memory of its own did.
     """
-    major, minor = (int(part.partition("-")[0]) for part in release.split(".")[:2])
-    return (major, minor) >= (6, 2)
+    return is_release(release, 6, 2)
 
 
 class ContainerBuilder:
@@ -127,7 +126,14 @@ class ContainerBuilder:
         self._enter("session")
         self._names()
         private_ids = self.spaces.has("user") or not self.full_identity
-        mounts = ContainerMounts(self.bundle, groups, self.slots, self.parts, binds=private_ids)
+        mounts = ContainerMounts(
+            self.bundle,
+            groups,
+            self.slots,
+            self.parts,
+            binds=private_ids,
+            shared=not self.spaces.has("mount"),
+        )
         if self.bundle.hook_output >= 0:
             self.hook_output = self.slots()
             self.parts.load.append(op("inherit", self.hook_output, self.bundle.hook_output))
@@ -165,6 +171,11 @@ class ContainerBuilder:
             self.linux.get("uidMappings") or self.linux.get("gidMappings")
         ):
             raise SpecError("linux.uidMappings are given, but no user namespace")
+        if spaces.has("user") and not spaces.has("mount"):
+            raise SpecError(
+                "a container with a user namespace needs a mount namespace",
+                hint="add it to linux.namespaces",
+            )
         if self.linux.get("timeOffsets") and not spaces.new & NAMESPACES["time"]:
             raise SpecError("linux.timeOffsets need a new time namespace")
         if self.linux.get("timeOffsets") and not enters_time_on_exec(os.uname().release):
@@ -353,6 +364,20 @@ def compile_container(bundle: Bundle, *, full_identity: bool) -> CompiledContain
     return ContainerBuilder(bundle, full_identity=full_identity).build()
 
 
+def _join_root(pid: int, pidfd: int, slots: Slots, parts: Sections) -> None:
+    """Enter the root of a container that has no mount namespace to enter."""
+    path = f"/proc/{pid}/root"
+    try:
+        is_ = os.stat(path)
+        signal.pidfd_send_signal(pidfd, 0)  # then the path was that of the same process
+    except OSError as error:
+        raise HostError(f"{path}: {(error.strerror or '').lower()}") from None
+    root = slots()
+    parts.load.append(op("open", root, path, 0))
+    parts.load.append(op("expect-file", root, is_.st_dev, is_.st_ino))
+    parts.enter.append(op("move-root", root))
+
+
 def compile_inside(
     bundle: Bundle, folders: list[str], pid: int, pidfd: int, *, full_identity: bool
 ) -> CompiledContainer:
@@ -375,6 +400,8 @@ def compile_inside(
     parts.load.append(op("inherit", target, pidfd))
     if flags:
         parts.enter.append(op("join", target, flags, 0))
+    if not flags & NAMESPACES["mount"]:
+        _join_root(pid, pidfd, slots, parts)
     user = bool(flags & NAMESPACES["user"])
     if user:
         parts.enter.append(op("become", 0, 0))
@@ -383,9 +410,11 @@ def compile_inside(
     process.adopt()
     if parts.adopt:
         parts.enter.append(op("await"))
+    cpus = process.affinity()
     private_ids = user or not full_identity
     process.enter(bundle.linux.get("seccomp"), private_ids=private_ids)
     boot = process.boot([])
     operations = [*parts.load, *parts.prepare, op("clone", 0, into), *parts.adopt, *parts.enter]
     plan = Plan([*operations, boot])
-    return CompiledContainer(plan, Hierarchies((), False), process.terminal, tuple(parts.lost))
+    lost = tuple(parts.lost)
+    return CompiledContainer(plan, Hierarchies((), False), process.terminal, lost, cpus)

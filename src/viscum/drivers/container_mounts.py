@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
-from ..errors import SpecError
+from ..errors import HostError, SpecError
 from ..host import status_field
 from ..plan import NONE, nul_ended, op
 from .mount_options import PROPAGATION, MountOptions, read_options
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .container_groups import GroupBuilder
     from .parts import Sections, Slots
 
-__all__ = ["ContainerMounts", "id_map"]
+__all__ = ["ContainerMounts", "id_map", "is_release"]
 
 MS_PRIVATE, MS_SLAVE = 1 << 18, 1 << 19
 MS_REC = 0x4000
@@ -48,6 +48,12 @@ def id_map(mappings: list[dict[str, int]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def is_release(release: str, *wanted: int) -> bool:
+    """Return whether a kernel's release, such as 6.18.5-cloud, is that version or a later one."""
+    major, minor = (int(part.partition("-")[0]) for part in release.split(".")[:2])
+    return (major, minor) >= wanted
+
+
 def clean(path: str) -> str:
     """Return an absolute path below the root, with no dots in it; two slashes in front, which
     normpath(3) would keep, are one.
@@ -59,7 +65,14 @@ class ContainerMounts:
     """Adds the operations of a container's mount tree to `parts`."""
 
     def __init__(
-        self, bundle: Bundle, groups: GroupBuilder, slots: Slots, parts: Sections, *, binds: bool
+        self,
+        bundle: Bundle,
+        groups: GroupBuilder,
+        slots: Slots,
+        parts: Sections,
+        *,
+        binds: bool,
+        shared: bool,
     ) -> None:
         self.bundle = bundle
         self.groups = groups
@@ -69,6 +82,10 @@ class ContainerMounts:
         """Whether device nodes are the host's, since none can be made in this user namespace."""
         self.capable = bool(int(status_field("CapEff") or "0", 16) >> CAP_SYS_ADMIN & 1)
         """Whether this process may clone mounts; else the child does, in its own namespace."""
+        self.shared = shared
+        """Whether the container stays in the runtime's mount namespace: then its tree hangs
+        nowhere. The host sees none of it, and it is gone with the container's last process.
+        """
         self.root = slots()
         self.mounts: list[dict[str, Any]] = bundle.config.get("mounts", [])
 
@@ -84,7 +101,10 @@ class ContainerMounts:
                 hint=f"one of {', '.join(PROPAGATION)}",
             )
         private = propagation in ("private", "rprivate")
-        self._enter("propagation", MS_REC | (MS_PRIVATE if private else MS_SLAVE))
+        if self.shared:
+            self._check_shared()
+        else:
+            self._enter("propagation", MS_REC | (MS_PRIVATE if private else MS_SLAVE))
         self._root()
         for at, mount in enumerate(self.mounts):
             self._mount(mount, f"mounts[{at}]")
@@ -95,11 +115,19 @@ class ContainerMounts:
 
     def finish(self) -> None:
         """Add the change of the root."""
-        self._enter("move-root" if self.bundle.no_pivot else "pivot", self.root)
+        keeps = self.bundle.no_pivot or self.shared
+        self._enter("move-root" if keeps else "pivot", self.root)
         propagation = self.bundle.linux.get("rootfsPropagation", "")
-        if propagation:
+        if propagation and not self.shared:
             flag, deep = PROPAGATION[propagation]
             self._enter("propagation", flag | (MS_REC if deep else 0))
+
+    def _check_shared(self) -> None:
+        if not (self.capable and is_release(os.uname().release, 6, 15)):
+            raise HostError(
+                "a container without a mount namespace needs CAP_SYS_ADMIN and Linux 6.15",
+                hint="add it to linux.namespaces",
+            )
 
     def _open(self, path: str, what: str, flags: int = 0) -> tuple[int, os.stat_result]:
         """Have the plan open `path`, and refuse it where it was replaced meanwhile."""
@@ -121,7 +149,8 @@ class ContainerMounts:
         tree = self.root
         self._bring(tree, source, self.bundle.rootfs, deep=True)
         self._enter("set-attributes", tree, 0, 0, MS_PRIVATE, 1)
-        self._enter("attach", tree, NONE, "/", 0)
+        if not self.shared:
+            self._enter("attach", tree, NONE, "/", 0)
 
     # What the configuration mounts.
 
@@ -180,8 +209,7 @@ class ContainerMounts:
         tree = self.slots()
         self._bring(tree, source, path, deep=options.bind != "bind")
         if idmap != NONE:
-            deep = int(options.idmap == "ridmap")
-            self.parts.prepare.append(op("idmap", tree, idmap, deep))
+            self.parts.prepare.append(op("idmap", tree, idmap, int(options.idmap == "ridmap")))
         self._settle(tree, options, deep=True)
         create = CREATE_FOLDER if stat.S_ISDIR(is_.st_mode) else CREATE_FILE
         self._enter("attach", tree, self.root, target, create)

@@ -86,6 +86,18 @@ class ProcessBuilder:
                 raise SpecError(f"process.oomScoreAdj {score} is not within -1000 to 1000")
             self.parts.adopt.append(op("set-proc", "/oom_score_adj", str(score)))
 
+    def affinity(self) -> tuple[int, ...]:
+        """Add the CPUs that a later process runs on; those that the runtime starts it on, none
+        where they stay as they are, are returned. The first process has neither.
+        """
+        given = self.process.get("execCPUAffinity", {})
+        where = "process.execCPUAffinity"
+        if given.get("final"):
+            mask = _cpu_mask(given["final"], f"{where}.final")
+            self._enter("affinity", mask.to_bytes((mask.bit_length() + 63) // 64 * 8, "little"))
+        mask = _cpu_mask(given["initial"], f"{where}.initial") if given.get("initial") else 0
+        return tuple(cpu for cpu in range(mask.bit_length()) if mask >> cpu & 1)
+
     def enter(self, seccomp: dict[str, Any] | None, *, private_ids: bool) -> None:
         """Add everything from the working folder to the filter."""
         process = self.process
@@ -164,9 +176,6 @@ class ProcessBuilder:
             if not 0 <= level <= 7:
                 raise SpecError(f"process.ioPriority.priority {level} is not within 0 to 7")
             self._enter("io-priority", kind << 13 | level)
-        affinity = self.process.get("execCPUAffinity", {})
-        if affinity.get("final"):
-            self._enter("affinity", _cpu_mask(affinity["final"], "process.execCPUAffinity.final"))
         persona = self.bundle.linux.get("personality")
         if persona:
             domain = _choose(persona["domain"], DOMAINS, "linux.personality.domain")
@@ -261,13 +270,14 @@ class ProcessBuilder:
         return op("exec-boot", program, data, gate, words, pairs)
 
 
-def _cpu_mask(text: str, where: str) -> bytes:
+def _cpu_mask(text: str, where: str) -> int:
     """Return the mask of a list of CPUs such as `0-2,4`."""
     mask = 0
     for part in text.split(","):
-        low, _, high = part.strip().partition("-")
-        if not low.isdigit() or not (high or low).isdigit() or int(high or low) > 8191:
+        low, dash, high = part.strip().partition("-")
+        high = high if dash else low
+        if not (low.isdecimal() and high.isdecimal() and int(low) <= int(high) <= 8191):
             raise SpecError(f"{where} {text!r} is not a list of CPUs", hint="such as 0-2,4")
-        for number in range(int(low), int(high or low) + 1):
+        for number in range(int(low), int(high) + 1):
             mask |= 1 << number
-    return mask.to_bytes(max(8, (mask.bit_length() + 63) // 64 * 8), "little")
+    return mask

@@ -6,7 +6,7 @@ import os
 
 from ..bundle import Bundle
 from ..drivers.container import compile_inside
-from ..errors import MachineError, SpecError
+from ..errors import HostError, MachineError, SpecError
 from .create import INIT, Launch, check_preserved, connect, full_identity, states_of
 from .document import check, parse, read_file
 from .schema import PROCESS
@@ -72,7 +72,14 @@ def _process_of(call: Call, own: dict[str, Any]) -> dict[str, Any]:
         return _from_words(call, own)
     data = read_file(path, "process")
     process: dict[str, Any] = check(parse(data, "process"), PROCESS, "process")
-    for key in ("capabilities", "rlimits", "oomScoreAdj", "scheduler", "ioPriority"):
+    for key in (
+        "capabilities",
+        "rlimits",
+        "oomScoreAdj",
+        "scheduler",
+        "ioPriority",
+        "execCPUAffinity",
+    ):
         if key not in process and key in own:
             process[key] = own[key]
     if not process.get("args"):
@@ -103,6 +110,17 @@ def _groups(call: Call, stored: Stored) -> list[str]:
                 below = os.path.normpath("/" + path)
         folders.append(folder + below.rstrip("/"))
     return folders
+
+
+def _run_on(cpus: tuple[int, ...]) -> None:
+    """Go on, and start the process, on these CPUs (sched_setaffinity(2))."""
+    try:
+        os.sched_setaffinity(0, cpus)
+    except OSError as error:
+        raise HostError(
+            f"process.execCPUAffinity.initial: {(error.strerror or '').lower()}",
+            hint="name CPUs that the runtime may run on",
+        ) from None
 
 
 def main(call: Call) -> int:
@@ -148,5 +166,7 @@ def main(call: Call) -> int:
     for lost in compiled.lost:
         call.warn(f"cannot give {lost}")
     launch.terminal = compiled.terminal
+    if compiled.cpus:
+        _run_on(compiled.cpus)
     launch.go(compiled.plan.encode(), [pidfd, console, listener])
     return 1
