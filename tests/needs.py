@@ -232,6 +232,18 @@ def _python() -> str:
     return "" if os.access("/usr/bin/python3", os.X_OK) else "no /usr/bin/python3"
 
 
+def _link_shaping() -> str:
+    lacking = _program("ip", "tc", "nsenter", "unshare")()
+    if lacking or os.geteuid():
+        return lacking or "not root"
+    script = (
+        "ip link add ifb0 type ifb && tc qdisc add dev ifb0 root tbf rate 1mbit burst 9k limit 9k"
+    )
+    words = ["unshare", "--net", "sh", "-c", script]
+    done = subprocess.run(words, capture_output=True, check=False)
+    return done.stderr.decode().strip() and "no ifb or no tbf in this kernel"
+
+
 def _sigstore_js() -> str:
     if not shutil.which("node"):
         return "no node"
@@ -257,6 +269,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "freezer": _freezer,
     "landlock": _landlock,
     "pasta": _program("pasta"),
+    "link-shaping": _link_shaping,
     "tun-for-users": _tun_for_users,
     "compiler": _program("gcc"),
     "erofs": _erofs,

@@ -54,6 +54,7 @@ ROOTFUL = Host(
     ids=1 << 32,
     home="/root",
     pasta="/usr/bin/pasta",
+    shapes_links=True,
 )
 SUBIDS = ROOTFUL.replace(
     uid=1000,

@@ -20,7 +20,7 @@ from .result import DEFAULT_OUTPUT_LIMIT, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any, Unpack
 
     from .drivers.process import Compiled
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .record import Health, LogOptions
     from .request import LimitOptions, Options
     from .resources.changing import Applied
+    from .spec import Limits
 
     class LivingOptions(Options, total=False):
         """What `Machine.create` takes beside the options of a machine.
@@ -378,16 +379,20 @@ class DetachedMachine:
         from . import launching
         from .creating import changed_limits, parse_restart
         from .resources.groups import GroupSet
+        from .spec import check_link
 
         applied = None
         with Locked(self.record):
             config = self.config
             wanted, merged = changed_limits(config.spec.limits, limits)
-            if self.record.status().state in RUNNING:
+            spec = config.spec.replace(limits=merged)
+            check_link(spec)
+            status = self.record.status()
+            if status.state in RUNNING:
                 groups = GroupSet.of(config.group, launching.this_host().cgroups)
-                applied = groups.apply(wanted, reclaim=reclaim)
+                applied = groups.apply(wanted, reclaim=reclaim, hold_link=_hold_link(status))
             policy = config.restart if restart is None else parse_restart(restart)
-            config = config.replace(spec=config.spec.replace(limits=merged), restart=policy)
+            config = config.replace(spec=spec, restart=policy)
             registry.write(self.record.folder, "config.json", config.encode())
             self.record = Record(self.id)
             self._renew_settings()
@@ -509,15 +514,37 @@ def _await_end(pid: int, start: int, timeout: float | None) -> bool:
         os.close(fd)
 
 
-def _signal(status: Status, number: int) -> None:
-    """Send a signal to the machine's first process, and to no other that got its pid."""
+def _first_process(status: Status) -> int:
+    """Return a pidfd of the machine's first process, and of no other that got its pid."""
     try:
         fd = os.pidfd_open(status.pid)
     except OSError:
         raise MachineError("the machine has just ended") from None
+    if not is_alive(status.pid, status.start):
+        os.close(fd)
+        raise MachineError("the machine has just ended")
+    return fd
+
+
+def _hold_link(status: Status) -> Callable[[Limits], None] | None:
+    """Return what limits the machine's link; None between two of its lives, when it has none."""
+
+    def hold(limits: Limits) -> None:
+        from .resources.link import hold_link
+
+        fd = _first_process(status)
+        try:
+            hold_link(status.pid, fd, limits)
+        finally:
+            os.close(fd)
+
+    return hold if status.pid else None
+
+
+def _signal(status: Status, number: int) -> None:
+    """Send a signal to the machine's first process."""
+    fd = _first_process(status)
     try:
-        if not is_alive(status.pid, status.start):
-            raise MachineError("the machine has just ended")
         signals.pidfd_send_signal(fd, number)
     except ProcessLookupError:
         raise MachineError("the machine has just ended") from None

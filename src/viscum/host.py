@@ -118,6 +118,8 @@ class Host(Frozen):
     home: str
     pasta: str
     """Path of pasta(1), which gives a network namespace a way out; empty where there is none."""
+    shapes_links: bool
+    """Whether nsenter(1), ip(8) and tc(8) are there, which limit a link's bandwidth."""
 
     @property
     def uses_detached(self) -> bool:
@@ -249,6 +251,11 @@ def status_field(name: str) -> str:
     return ""
 
 
+SHAPING = (
+    ("/usr/bin/nsenter",),
+    ("/usr/sbin/ip", "/usr/bin/ip", "/sbin/ip", "/bin/ip"),
+    ("/usr/sbin/tc", "/usr/bin/tc", "/sbin/tc"),
+)
 PASTA = ("/usr/bin/pasta", "/usr/local/bin/pasta")
 CAP_SYS_ADMIN = 21
 CAP_SETUID = 7
@@ -278,6 +285,10 @@ def _owns_mounts() -> bool:
         os.close(owner)
 
 
+def _found(paths: tuple[str, ...]) -> str:
+    return next((path for path in paths if os.access(path, os.X_OK)), "")
+
+
 def probe() -> Host:
     """Return what this host is, as seen by this process."""
     system = os.uname()
@@ -302,7 +313,8 @@ def probe() -> Host:
         user_namespaces=limit != "0",
         full_identity=initial,
         ids=int(mapped[2]) if len(mapped) >= 3 and mapped[0] == "0" else 1,
-        pasta=next((path for path in PASTA if os.access(path, os.X_OK)), ""),
+        pasta=_found(PASTA),
+        shapes_links=all(map(_found, SHAPING)),
         home=os.path.realpath(os.path.expanduser("~")),
     )
 

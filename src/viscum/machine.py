@@ -14,7 +14,7 @@ from .request import LIMIT_NAMES, make_limits, make_spec
 from .resources.groups import GroupSet
 from .resources.usage import Usage, oom_kills, usage_from
 from .result import DEFAULT_OUTPUT_LIMIT, FOREVER_NS, Result, exit_code, nanoseconds, verdict_of
-from .spec import check_limits, check_name
+from .spec import check_limits, check_link, check_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .request import LimitOptions, Options
     from .resources.changing import Applied
     from .resources.oom import OutOfMemory
+    from .spec import Limits
 
 __all__ = ["Machine"]
 
@@ -354,8 +355,14 @@ class Machine:
             raise TypeError(f"unknown limit {min(limits.keys() - LIMIT_NAMES)!r}")
         wanted = make_limits(limits)
         check_limits(wanted)
+        check_link(self.spec.replace(limits=wanted))
         with self._lock:
-            return self.groups.apply(wanted, reclaim=reclaim)
+            return self.groups.apply(wanted, reclaim=reclaim, hold_link=self._hold_link)
+
+    def _hold_link(self, limits: Limits) -> None:
+        from .resources.link import hold_link
+
+        hold_link(self.pid, self.fileno(), limits)
 
     @property
     def groups(self) -> GroupSet:

@@ -95,8 +95,9 @@ if TYPE_CHECKING:
 __all__ = ["Options", "make_spec"]
 
 _SIZES = (
-    "memory memory_swap memory_reservation memory_high memory_low memory_min memory_zswap".split()
-)
+    "memory memory_swap memory_reservation memory_high memory_low memory_min memory_zswap "
+    "network_rx network_tx"
+).split()
 _NUMBERS = (
     "cpu_quota cpu_period cpu_burst cpu_shares cpu_weight memory_swappiness pids io_weight"
 ).split()

@@ -36,6 +36,8 @@ NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXY
 MAX_NAME = 128
 SHARED = "machine"
 """Stands for the namespace of another machine, which is given at the launch."""
+LINK = "eth0"
+"""What the link of a private network is called in the machine."""
 
 
 def parse_size(text: str | int, what: str = "size") -> int:
@@ -201,6 +203,9 @@ class Limits(Frozen):
     `memory_swappiness`: 0 to 100, version 1 only. `oom_group`: processes are killed together.
     `oom_kill_disable`: processes wait instead (version 1; else what `--oom-policy pause` does).
 
+    Network, in bytes a second, -1 for no limit. `network_rx`, `network_tx`: received and sent over
+    the link that a private network has.
+
     `pids`: number of tasks. `io`: bounds by device. `io_weight`: 1 to 10000, 100 by default.
     `hugetlb`: pairs of a page size (`2MB`) and bytes. `rdma`: pairs of a device and its bounds
     (`hca_handle=2 hca_object=2000`). `misc`: pairs of a resource and a number.
@@ -231,6 +236,13 @@ class Limits(Frozen):
     hugetlb: tuple[tuple[str, int], ...] = ()
     rdma: tuple[tuple[str, str], ...] = ()
     misc: tuple[tuple[str, int], ...] = ()
+    network_rx: int | None = None
+    network_tx: int | None = None
+
+    @property
+    def of_network(self) -> bool:
+        """Whether the link is limited."""
+        return (self.network_rx, self.network_tx) != (None, None)
 
 
 class Spec(Frozen):
@@ -333,6 +345,7 @@ class Spec(Frozen):
         _check_words(self)
         _check_command(self)
         check_limits(self.limits)
+        check_link(self)
         if self.oom_policy != "kill" and self.limits.memory is None:
             raise SpecError(f"oom-policy {self.oom_policy!r} needs a limit", hint="give --memory")
         for mount in self.mounts:
@@ -419,12 +432,36 @@ def check_limits(limits: Limits) -> None:
             _check_set(value, name.replace("_", "-"))
     for bound in limits.io:
         _check_io(bound)
+    for value in (limits.network_rx, limits.network_tx):
+        if value is not None and value != -1 and not _SLOWEST <= value <= MAX_BYTES:
+            raise SpecError(
+                f"network-max of {value} bytes a second is out of range",
+                hint=f"at least {_SLOWEST}, or -1 for no limit",
+            )
     for size, _ in limits.hugetlb:
         if not (size[:-2].isdigit() and size[-2:] in ("KB", "MB", "GB")):
             raise SpecError(f"hugetlb page size {size!r} is unknown", hint="such as 2MB or 1GB")
     for name, value in (*limits.rdma, *limits.misc):
         if not name or not NAME_CHARACTERS.issuperset(name) or "\n" in str(value):
             raise SpecError(f"the limit of {name!r} is not usable", hint="NAME=VALUE")
+
+
+_SLOWEST = 1024
+"""Bytes a second. Less than that is an outage, not a bandwidth."""
+
+
+def check_link(spec: Spec) -> None:
+    """Raise SpecError where a limit of the network has no link to hold, or cannot hold it."""
+    if not spec.limits.of_network:
+        return
+    if spec.network != "private":
+        raise SpecError(
+            f"network-max with network {spec.network!r}: there is no link of its own to limit",
+            hint="give --network private",
+        )
+    added = {name.upper().removeprefix("CAP_") for name in spec.cap_add}
+    if not added.isdisjoint(("NET_ADMIN", "ALL")):
+        raise SpecError("network-max cannot hold a machine with NET_ADMIN, which could lift it")
 
 
 _RANGES = (

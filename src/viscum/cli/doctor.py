@@ -156,6 +156,7 @@ def examine(host: Host) -> list[Finding]:
         )
     ]
     findings.append(_helper("pasta", "passt", "no --network private"))
+    findings.append(_helper("tc", "iproute2", "no --network-max"))
     findings.append(_start(host))
     return findings
 

@@ -46,6 +46,7 @@ def limit_options(parsed: Parsed) -> dict[str, object]:
     weight = _weight(parsed)
     if weight is not None:
         options["io_weight"] = weight
+    options.update(_network(parsed))
     for key in ("hugetlb", "rdma", "misc"):
         if parsed.texts(key):
             options[key] = dict(_named(text, key) for text in parsed.texts(key))
@@ -71,6 +72,15 @@ def _split(text: str, flag: str) -> tuple[str, str]:
         os.close(volumes.hold(device))  # its own disk is mounted from now on
         device = volumes.path_of(device)
     return device, rest
+
+
+def _network(parsed: Parsed) -> Iterator[tuple[str, object]]:
+    text = parsed.text("network_max")
+    for word in text.split(",") if text is not None else ():
+        name, _, value = word.partition("=")
+        if name not in ("rx", "tx"):
+            raise SpecError(f"--network-max {text!r}: {name!r} is unknown", hint="rx=10M,tx=2M")
+        yield f"network_{name}", value
 
 
 def _count(text: str, flag: str) -> int:

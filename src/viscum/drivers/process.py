@@ -20,7 +20,7 @@ from ..plan import (
 )
 from ..resources.limits import Groups, compile_groups
 from ..resources.usage import usage_files
-from ..spec import DEFAULT_PATH, SHARED
+from ..spec import DEFAULT_PATH, LINK, SHARED
 from .parts import RLIMITS, Sections, Slots
 from .root import RootBuilder
 
@@ -265,6 +265,8 @@ def _namespaces(
         parts.adopt.append(op("map", "/gid_map", ids.gid_map))
     if spec.network == "private":
         _way_out(host, groups, slots, parts)
+    if spec.limits.of_network:
+        _bound_link(spec, host, ids, parts)
     # What needs no ids is done while the parent writes their maps.
     if spec.network == "none" and not spec.shares:
         parts.enter.append(op("network-make", NETWORK_SLOT))
@@ -288,11 +290,27 @@ def _way_out(host: Host, groups: Groups, slots: Slots, parts: Sections) -> None:
             "network private needs pasta, which this host lacks", hint="apt-get install passt"
         )
     words = ["--quiet", "--foreground", "--config-net", "--pid", "/proc/self/fd/3"]
+    words += ["--ns-ifname", LINK]
     words += PASTA_CLOSED
     words += [*(["--runas", "0"] if host.uid == 0 else []), "{pid}"]
     slot = slots()
     parts.adopt.append(op("service", host.pasta, nul_ended(words), slot, groups.into))
     parts.release.insert(0, op("service-end", slot))
+
+
+def _bound_link(spec: Spec, host: Host, ids: Ids, parts: Sections) -> None:
+    """Limit the link that pasta made, while the child waits."""
+    from ..resources.link import NSENTER, shaping
+
+    if not host.shapes_links:
+        raise HostError(
+            "network-max needs nsenter, ip and tc, which this host lacks",
+            hint="apt-get install util-linux iproute2",
+        )
+    where = ["--target", "{pid}", "--net"]
+    if ids.namespace and host.uid:
+        where += ["--user", "--preserve-credentials"]
+    parts.adopt.append(op("helper", NSENTER, nul_ended(shaping(where, spec.limits))))
 
 
 def _open_init(spec: Spec, init: str, slots: Slots, parts: Sections) -> int:

@@ -16,7 +16,7 @@ from .writing import write_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from .groups import GroupSet
@@ -116,8 +116,12 @@ def _write(folder: str, file: str, value: str) -> str:
     return before
 
 
-def write_all_or_none(places: Sequence[tuple[str, str, str]]) -> tuple[Change, ...]:
+def write_all_or_none(
+    places: Sequence[tuple[str, str, str]], last: Callable[[], None] | None = None
+) -> tuple[Change, ...]:
     """Write (folder, file, value) each, or leave everything as it was and raise HostError.
+
+    `last` is called after that, and what it raises undoes the rest too.
 
     What a value may be can depend on another one (v1 memory below memory and swap, burst below
     quota), so those that are refused are tried again as long as others went through.
@@ -138,6 +142,12 @@ def write_all_or_none(places: Sequence[tuple[str, str, str]]) -> tuple[Change, .
             kept = _undo(done)
             raise _refusal(refused[0], reasons[0], kept)
         waiting = refused
+    try:
+        if last is not None:
+            last()
+    except BaseException:
+        _undo(done)
+        raise
     return tuple(_changes(done))
 
 
@@ -216,11 +226,18 @@ def places(groups: GroupSet, limits: Limits) -> list[tuple[str, str, str]]:
     return found
 
 
-def apply(groups: GroupSet, limits: Limits, *, reclaim: float | None = None) -> Applied:
+def apply(
+    groups: GroupSet,
+    limits: Limits,
+    *,
+    reclaim: float | None = None,
+    hold_link: Callable[[Limits], None] | None = None,
+) -> Applied:
     """Change limits all or none; see `GroupSet.apply`."""
     wanted = places(groups, limits)
     reclaimed = _make_room(groups, limits, reclaim)
-    changes = write_all_or_none(wanted)
+    last = (lambda: hold_link(limits)) if hold_link and limits.of_network else None
+    changes = write_all_or_none(wanted, last)
     if groups.version("io") == 1:
         hold_buffered(limits.io, os.path.dirname(groups.folder("io")))
     return Applied(changes, reclaimed, tuple(unheld(limits, dict(groups.v1))))

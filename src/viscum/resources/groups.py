@@ -13,6 +13,8 @@ from .writing import write_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..host import Cgroups
     from ..spec import Limits
     from .changing import Applied
@@ -74,14 +76,20 @@ class GroupSet(Frozen):
 
     # Limits and usage.
 
-    def apply(self, limits: Limits, *, reclaim: float | None = None) -> Applied:
+    def apply(
+        self,
+        limits: Limits,
+        *,
+        reclaim: float | None = None,
+        hold_link: Callable[[Limits], None] | None = None,
+    ) -> Applied:
         """Change the limits that are not None, all or none; return what the kernel made of them.
 
         Memory is not lowered below what is in use, unless `reclaim` gives the kernel that many
-        seconds to take it back. Raises HostError where something cannot be had: then everything
-        is as it was.
+        seconds to take it back. `hold_link` is called for limits of the network. Raises
+        HostError where something cannot be had: then everything is as it was.
         """
-        return changing.apply(self, limits, reclaim=reclaim)
+        return changing.apply(self, limits, reclaim=reclaim, hold_link=hold_link)
 
     def limits(self) -> Limits:
         """Return the limits that stand in the groups now; None for what is not limited."""

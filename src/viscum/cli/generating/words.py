@@ -80,6 +80,10 @@ def _limits(spec: Spec) -> Iterator[str]:
     for name in ("hugetlb", "rdma", "misc"):
         for key, value in getattr(limits, name):
             yield from (_flag(name), f"{key}={str(value).replace(' ', ',')}")
+    link = [("rx", limits.network_rx), ("tx", limits.network_tx)]
+    if limits.of_network:
+        given = (f"{name}={value}" for name, value in link if value is not None)
+        yield from ("--network-max", ",".join(given))
     if limits.pids is not None:
         yield from ("--pids-limit", str(limits.pids))
     for limit in spec.rlimits:

@@ -38,6 +38,7 @@ LIMITS = (
     Option("--device-write-bps", "DEVICE:SIZE", "bytes written a second", repeats=True),
     Option("--device-read-iops", "DEVICE:NUMBER", "reads a second", repeats=True),
     Option("--device-write-iops", "DEVICE:NUMBER", "writes a second", repeats=True),
+    Option("--network-max", "rx=SIZE,tx=SIZE", "bytes a second received and sent; -1: no limit"),
     Option("--hugetlb", "PAGESIZE=SIZE", "huge pages it may use: 2MB=64M", repeats=True),
     Option("--rdma", "DEVICE=KEY=N,…", "hca_handle and hca_object (cgroup v2)", repeats=True),
     Option("--misc", "RESOURCE=NUMBER", "a resource of the misc controller (v2)", repeats=True),
