@@ -84,7 +84,7 @@ class Shell:
 UNIQUE = {
     "vers": "version",
     "volume ins": "volume inspect",
-    "run --netw": "run --network",
+    "run --hostn": "run --hostname",
     "run --network pri": "run --network private",
     "volume rm al": "volume rm alpha",
     "volume inspect be": "volume inspect beta",

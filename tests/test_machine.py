@@ -17,6 +17,7 @@ import leftovers
 import viscum
 from callers import KINDS, Caller, make_caller
 from needs import needs
+from viscum import native
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -230,6 +231,23 @@ def test_process_that_is_forgotten_is_killed_and_reaped(machine: viscum.Machine)
     gc.collect()
     assert ends(lambda: not os.path.exists(f"/proc/{pid}"))
     assert machine.run(["true"]).ok
+
+
+def test_process_may_be_collected_while_another_starts(
+    machine: viscum.Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collector runs where it likes, also in the launch itself."""
+    cycle: list[object] = [machine.exec(["sleep", "600"])]
+    cycle.append(cycle)
+    del cycle
+    launch = native.launch
+
+    def collect_first(*words: object, **options: object) -> object:
+        gc.collect()
+        return launch(*words, **options)
+
+    monkeypatch.setattr(native, "launch", collect_first)
+    assert machine.run(["true"], timeout=TIMEOUT).ok
 
 
 def test_exception_in_the_block_closes_the_machine() -> None:

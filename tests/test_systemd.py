@@ -126,6 +126,7 @@ COMMANDS = {
     "living": ["--restart", "on-failure:3", "-l", "a=b", "--on-monitor-loss", "end"],
     "health": ["--health-cmd", "true && x", "--health-interval", "1m30s", "--health-retries", "5"],
     "log": ["--log-opt", "max-size=1m", "--log-opt", "max-file=3", "--log-opt", "max-rate=9k"],
+    "link": ["--network", "private", "--network-max", "rx=1m,tx=-1"],
     "device": ["--device", "/dev/null:/dev/n:r", "--sysctl", "net.ipv4.ip_forward=1"],
 }
 

@@ -157,7 +157,7 @@ class Machine:
             self._group_set().thaw()
         if core.wait(0) is None:
             core.signal(signals.SIGKILL)
-        for command in self._commands:
+        for command in tuple(self._commands):
             command.wait(FOREVER_NS)
 
     def thaw(self) -> None:
@@ -166,9 +166,10 @@ class Machine:
             self._group_set().thaw()
 
     def forget(self, command: native.CoreMachine) -> None:
-        """Drop a command that was released."""
-        with self._lock:
-            self._commands.discard(command)
+        """Drop a command that was released. Without the lock, which this thread may hold: a
+        command can be collected at any moment.
+        """
+        self._commands.discard(command)
 
     def __enter__(self) -> Self:
         return self.start() if self._core is None else self
