@@ -147,6 +147,20 @@ def test_bandwidth_of_a_running_machine_changes(net: Net) -> None:
         assert net.viscum("rm", "-f", "m").returncode == 0
 
 
+@needs("root", "pasta", "link-shaping", "python")
+def test_what_a_limited_link_carries_is_counted_once(net: Net) -> None:
+    words = ("run", "-d", "--name", "m", "-v", net.mount, "--network", "private")
+    assert net.viscum(*words, "--network-max", "rx=50M", "--", "sleep", "600").returncode == 0
+    try:
+        net.seconds("exec", "m", what="give", size=4 * MIB)
+        told = net.viscum("stats", "--no-stream", "--format", "{{.NetIO}}", "m").stdout.decode()
+        received, sent = told.split(" / ")
+        assert received.startswith("4.") and received.endswith("MB")
+        assert "MB" not in sent
+    finally:
+        assert net.viscum("rm", "-f", "m").returncode == 0
+
+
 def _qdiscs(net: Net) -> list[str]:
     """Return device and kind of what shapes the machine `m`, in order."""
     pid = net.viscum("inspect", "--format", "{{.State.Pid}}", "m").stdout.decode().strip()

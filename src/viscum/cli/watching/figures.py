@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["Figures", "read"]
 
 UNLIMITED = 1 << 60
+UNCOUNTED = ("lo", "ifb0")
+"""Loopback, and what all that a link with limits receives goes through again."""
 
 
 class Figures(Frozen):
@@ -65,7 +67,7 @@ def _network(pid: int) -> tuple[int, int]:
     for line in _text(f"/proc/{pid}/net/dev").splitlines()[2:]:
         name, _, rest = line.partition(":")
         words = rest.split()
-        if name.strip() != "lo" and len(words) > 8:
+        if name.strip() not in UNCOUNTED and len(words) > 8:
             received += int(words[0])
             sent += int(words[8])
     return received, sent
