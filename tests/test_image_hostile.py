@@ -91,6 +91,16 @@ def manifest(server: Server, data: bytes, kind: str = MANIFEST) -> None:
     server.answers["/v2/r/manifests/x"] = (200, {"Content-Type": kind}, data)
 
 
+def guard(server: Server, challenge: str) -> None:
+    """Have the manifest answered only to those who say who they are."""
+    path = "/v2/r/manifests/x"
+    known = server.answers[path]
+    refusal = (401, {"WWW-Authenticate": challenge}, b"{}")
+    server.answers[path] = lambda handler: (
+        known if handler.headers.get("Authorization") else refusal
+    )
+
+
 def blob(layer: dict[str, object]) -> str:
     return f"/v2/r/blobs/{layer['digest']}"
 
@@ -331,8 +341,7 @@ def test_credentials_go_to_no_other_host(enemy: Server, layout: Layout) -> None:
         for part in (made["layers"][0], made["config"]):
             other.answers[blob(part)] = enemy.answers[blob(part)]
             enemy.answers[blob(part)] = (307, {"Location": f"http://{other.host}{blob(part)}"}, b"")
-        challenge = {"WWW-Authenticate": 'Basic realm="r"'}
-        enemy.answers["/v2/"] = (401, challenge, b"{}")
+        guard(enemy, 'Basic realm="r"')
         assert pull(enemy, settings=mine).name
         assert other.asked
         assert any("Authorization" in headers for _, _, headers in enemy.asked)
@@ -346,11 +355,7 @@ def test_passwords_go_to_no_strange_token_server(
     mine = Settings(False, None, None, "me:secret")
     with Server() as other:
         strange = other.host.replace("127.0.0.1", "localhost")
-        enemy.answers["/v2/"] = (
-            401,
-            {"WWW-Authenticate": f'Bearer realm="http://{strange}/token"'},
-            b"{}",
-        )
+        guard(enemy, f'Bearer realm="http://{strange}/token"')
         other.answers["/token"] = (200, {}, b'{"token":"t"}')
         assert pull(enemy, settings=mine).name
         assert other.asked
@@ -370,7 +375,7 @@ def test_passwords_go_to_no_strange_token_server(
 )
 def test_strange_challenges_are_refused(enemy: Server, layout: Layout, challenge: str) -> None:
     serve(enemy, layout)
-    enemy.answers["/v2/"] = (401, {"WWW-Authenticate": challenge}, b"{}")
+    guard(enemy, challenge)
     refuse(enemy, "authentication of the kind|no web address")
 
 
@@ -379,11 +384,7 @@ def test_strange_challenges_are_refused(enemy: Server, layout: Layout, challenge
 )
 def test_strange_tokens_are_refused(enemy: Server, layout: Layout, answer: bytes) -> None:
     serve(enemy, layout)
-    enemy.answers["/v2/"] = (
-        401,
-        {"WWW-Authenticate": f'Bearer realm="http://{enemy.host}/token"'},
-        b"",
-    )
+    guard(enemy, f'Bearer realm="http://{enemy.host}/token"')
     enemy.answers["/token"] = (200, {}, answer)
     refuse(enemy, "token")
 

@@ -347,7 +347,7 @@ def test_certificates_are_checked(
 def test_insecure_is_the_registry_and_not_where_it_sends_one(tls: tuple[str, str]) -> None:
     host, _ = tls
     connection = Connection(host, Settings(), insecure=True)
-    connection.request("GET", f"https://{host}/v2/").drain_conn()
+    connection.request("GET", f"https://{host}/v2/").finish()
     other = host.replace("127.0.0.1", "localhost")
     with pytest.raises(ImageError, match="certificate"):
         connection.request("GET", f"https://{other}/v2/")

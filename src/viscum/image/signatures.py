@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import urllib.parse
 
-import urllib3
-
 from ..errors import ImageError
-from .registry import NotThere, Repository
+from .registry import NotThere, Repository, bounded
 from .transport import Connection, Settings, explain
 
 TYPE_CHECKING = False
@@ -63,21 +61,18 @@ class Signatures:
 def fetch(url: str, settings: Settings, limit: int) -> bytes | None:
     """Return what a web address has, at most `limit` bytes; None where nothing is."""
     connection = Connection(urllib.parse.urlsplit(url).netloc, settings)
+    answer = connection.request("GET", url)
     try:
-        answer = connection.request("GET", url)
         if answer.status == 404:
-            answer.drain_conn()
             return None
         if answer.status != 200:
             raise ImageError(f"{url}: status {answer.status}")
-        data = answer.read(limit + 1)
-    except urllib3.exceptions.HTTPError as error:
+        return bounded(answer, limit, url)
+    except OSError as error:
         raise explain(error, url) from None
     finally:
+        answer.close()
         connection.close()
-    if len(data) > limit:
-        raise ImageError(f"{url} has more than {limit} bytes")
-    return data
 
 
 def _read_file(path: str) -> bytes | None:
