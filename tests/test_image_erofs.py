@@ -15,11 +15,12 @@ import pytest
 import viscum
 from imaging import Layout, archive, busybox_layer, folder_of, link, member, run
 from needs import needs
-from viscum import image_mounts, images, native, storing
+from viscum import image_mounts, image_pulling, images, native, storing
 from viscum.errors import ImageError, SpecError
 from viscum.image import erofs, trees
 from viscum.image.image_files import ImageFiles
 from viscum.image.platforms import parse_platform
+from viscum.image.transport import Settings
 from viscum.image.unpacking import Hashed
 from viscum.showing import shown
 
@@ -179,7 +180,9 @@ def data(monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path) -> Iterator[path
 
 
 def pull(folder: pathlib.Path, storage: str | None = None) -> images.Image:
-    return images.pull_file("oci", f"{folder}/layout:localhost/kept:1", OWN, None, storage)
+    return image_pulling.pull(
+        f"oci:{folder}/layout:localhost/kept:1", OWN, Settings(), None, storage
+    )
 
 
 def names(data: pathlib.Path) -> list[str]:

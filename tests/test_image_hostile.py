@@ -25,7 +25,7 @@ from imaging import (
     member,
     packed,
 )
-from viscum import images
+from viscum import image_pulling, images
 from viscum.errors import ImageError, ViscumError
 from viscum.image import trees, unpacking
 from viscum.image.platforms import own_platform, parse_platform
@@ -66,7 +66,7 @@ GOOD = archive(member("file", b"content" * 1000))
 
 
 def pull(server: Server, name: str = "x", settings: Settings = PLAIN) -> images.Image:
-    return images.pull(f"{server.host}/r:{name}", parse_platform(None), settings)
+    return image_pulling.pull(f"{server.host}/r:{name}", parse_platform(None), settings)
 
 
 def serve(server: Server, layout: Layout) -> dict[str, object]:
@@ -123,7 +123,7 @@ def test_a_manifest_of_another_digest_is_refused(enemy: Server, layout: Layout) 
     enemy.serve(layout, "r")
     enemy.answers[f"/v2/r/manifests/{made['digest']}"] = (200, {}, b'{"schemaVersion":2}')
     with pytest.raises(ImageError, match="has the digest"):
-        images.pull(f"{enemy.host}/r@{made['digest']}", parse_platform(None), PLAIN)
+        image_pulling.pull(f"{enemy.host}/r@{made['digest']}", parse_platform(None), PLAIN)
     known = enemy.answers["/v2/r/manifests/x"]
     said = {"Docker-Content-Digest": "sha256:" + "0" * 64, **known[1]}
     enemy.answers["/v2/r/manifests/x"] = (200, said, known[2])

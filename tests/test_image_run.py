@@ -15,7 +15,7 @@ import callers
 import viscum
 from imaging import Layout, archive, busybox_layer, folder_of, member
 from needs import missing, needs
-from viscum import Image, image_mounts, images
+from viscum import Image, image_mounts, image_pulling, images
 from viscum.cli.images.choosing import names_image
 from viscum.errors import ImageError, SpecError
 from viscum.image import trees
@@ -98,7 +98,7 @@ def data(
     monkeypatch.setenv("VISCUM_DATA", str(folder / "data"))
     monkeypatch.setenv("VISCUM_RUN", str(folder / "run"))
     monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(folder / "registries.conf"))
-    images.load(str(layout.path))
+    image_pulling.load(str(layout.path))
     yield folder / "data"
     make_worker().remove(str(folder / "data"))
 
@@ -279,7 +279,7 @@ def test_health_and_labels_come_from_the_image(data: pathlib.Path, folder: pathl
         Healthcheck=check,
         Labels={"a": "b", "c": "d"},
     )
-    images.load(str(made.path))
+    image_pulling.load(str(made.path))
     machine = viscum.DetachedMachine.create((), image="localhost/healthy:1", labels={"c": "own"})
     try:
         assert dict(machine.config.labels) == {"a": "b", "c": "own"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import socket
-import urllib.parse
 
 from ..errors import ImageError
+from .addresses import authority, origin, split
 from .http import READ, Broken, Line
 
 TYPE_CHECKING = False
@@ -16,57 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
+    from .addresses import Place
     from .http import Channel
     from .transport import Settings
 
-    Place = tuple[str, str, int]
-    """Scheme, host and port."""
     T = TypeVar("T")
 
-__all__ = ["Dialer", "authority", "join", "origin", "target"]
+__all__ = ["Dialer"]
 
 CONNECT_SECONDS, ANSWER_SECONDS = 20, 60
 CERTIFICATES = ("/etc/containers/certs.d", "/etc/docker/certs.d")
-PORTS = {"https": 443, "http": 80}
-
-
-def origin(url: str) -> Place:
-    """Return scheme, host and port of a URL; raises ImageError for what is no web address."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-        port = parts.port or PORTS.get(parts.scheme, 0)
-    except ValueError:
-        raise ImageError(f"{url[:200]!r} is no web address") from None
-    host = parts.hostname or ""
-    if parts.scheme not in PORTS or not host or not host.isprintable() or " " in host:
-        raise ImageError(f"{url[:200]!r} is no web address")
-    return parts.scheme, host.lower(), port
-
-
-def join(base: str, target: str) -> str:
-    """Return the address that `target` is, seen from `base`; raises ImageError for none."""
-    try:
-        return urllib.parse.urljoin(base, target)
-    except ValueError:
-        raise ImageError(f"{target[:200]!r} is no web address") from None
-
-
-def target(url: str) -> str:
-    """Return the path and the query of an address, as a request has them."""
-    parts = urllib.parse.urlsplit(url)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return path if path.isascii() and path.isprintable() and " " not in path else _quoted(path)
-
-
-def _quoted(path: str) -> str:
-    return urllib.parse.quote(path, safe="".join(map(chr, range(0x21, 0x7F))))
-
-
-def authority(place: Place, *, full: bool = False) -> str:
-    """Return host and port as addresses have them, `full` or without a usual port."""
-    scheme, host, port = place
-    host = f"[{host}]" if ":" in host else host
-    return host if port == PORTS[scheme] and not full else f"{host}:{port}"
 
 
 class Dialer:
@@ -153,8 +112,8 @@ class Dialer:
 
 
 def _connect(host: str, port: int) -> socket.socket:
-    try:
-        found = socket.create_connection((host, port), CONNECT_SECONDS)
+    try:  # as bytes, a name is not encoded by a codec that takes long to import
+        found = socket.create_connection((host.encode(), port), CONNECT_SECONDS)  # type: ignore[arg-type]
     except UnicodeError:
         raise ImageError(f"{host[:200]!r} is no name of a host") from None
     found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -244,11 +203,9 @@ def _proxy(place: Place) -> str | None:
 def _proxy_credentials(proxy: str) -> dict[str, str]:
     """Return the header for the user and password in the address of a proxy."""
     import base64
+    from urllib.parse import unquote_to_bytes
 
-    user = urllib.parse.urlsplit(proxy).netloc.rpartition("@")[0]
+    user = split(proxy)["user"]
     if not user:
         return {}
-    return {
-        "Proxy-Authorization": "Basic "
-        + base64.b64encode(urllib.parse.unquote_to_bytes(user)).decode()
-    }
+    return {"Proxy-Authorization": "Basic " + base64.b64encode(unquote_to_bytes(user)).decode()}

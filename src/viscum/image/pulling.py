@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 from ..errors import ImageError, ViscumError
 from ..frozen import Frozen
 from . import layers as layers_module
 from .image_files import ImageFiles
 from .incoming import Incoming, Restarted
-from .manifest import Descriptor, Index, Manifest, layer_compression, parse_config, parse_manifest
+from .manifest import (
+    Descriptor,
+    Index,
+    Manifest,
+    layer_compression,
+    parse_config,
+    parse_manifest,
+    plain_type,
+)
 from .platforms import Platform, choose
-from .registry import NotThere, Repository
 from .room import OverQuota
 from .settings import read_settings
 from .store import FROM_INDEX, Partial
+from .together import work_together
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Callable, Sequence
     from typing import Protocol
 
     from .layers import Layers
     from .manifest import Config
-    from .reference import Reference
-    from .registries import Registries
     from .room import Room
     from .store import Store
-    from .transport import Settings
 
     class Source(Protocol):
         """Where an image comes from."""
@@ -55,7 +59,7 @@ if TYPE_CHECKING:
     Notes = Callable[[Store], tuple[tuple[str, str], ...]]
 
 
-__all__ = ["Chosen", "Puller", "open_repository"]
+__all__ = ["Chosen", "Puller"]
 
 DOWNLOADS = 3
 UNPACKS = max(1, min(4, os.cpu_count() or 1))
@@ -76,30 +80,6 @@ class Chosen(Frozen):
     def blobs(self) -> tuple[Descriptor, ...]:
         """All that it takes in the store."""
         return (self.top, self.descriptor, self.manifest.config, *self.manifest.layers)
-
-
-@contextlib.contextmanager
-def open_repository(
-    reference: Reference, registries: Registries, settings: Settings, target: str = ""
-) -> Iterator[tuple[Repository, bytes, Descriptor]]:
-    """Find `reference` at one of its places; yield the repository and the manifest there."""
-    failure: ImageError | None = None
-    for endpoint in registries.endpoints(reference):
-        repository = Repository(
-            endpoint, settings, name=reference.repository, helpers=registries.helpers
-        )
-        try:
-            data, descriptor = repository.manifest(target or reference.target)
-        except ImageError as error:
-            repository.close()
-            failure = error
-            continue
-        try:
-            yield repository, data, descriptor
-        finally:
-            repository.close()
-        return
-    raise failure or NotThere(f"{reference} is nowhere")
 
 
 class Puller:
@@ -126,7 +106,7 @@ class Puller:
 
     def choose(self, source: Source, data: bytes, top: Descriptor, platform: Platform) -> Chosen:
         """Return the image for a platform, once it is trusted."""
-        made = parse_manifest(data, _known(top.media_type), f"manifest {top.digest}")
+        made = parse_manifest(data, plain_type(top.media_type), f"manifest {top.digest}")
         top = top.replace(media_type=made.media_type)
         descriptor, one = top, data
         if isinstance(made, Index):
@@ -219,29 +199,26 @@ class Puller:
         chains = layers_module.chain_ids(diff_ids)
         done = [threading.Event() for _ in wanted]
         stopped = threading.Event()
-        downloads, unpackers = ThreadPoolExecutor(DOWNLOADS), ThreadPoolExecutor(UNPACKS)
-        futures: list[Future[None]] = []
+        downloads: list[Callable[[], None]] = []
+        unpacks_of: list[Callable[[], None]] = []
         works: list[_LayerWork] = []
         for index, layer in enumerate(wanted):
             above = chains[: index + 1]
             work = _LayerWork(self, source, layer, above, diff_ids[index], stopped, unpacks=unpacks)
             works.append(work)
-            futures.append(downloads.submit(work.download))
+            downloads.append(work.download)
             if unpacks:
                 below = done[index - 1] if index else None
-                futures.append(unpackers.submit(work.unpack, room, below, done[index]))
-        try:
-            finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in finished:
-                future.result()
-        finally:
+                unpacks_of.append(functools.partial(work.unpack, room, below, done[index]))
+
+        def stop() -> None:
             stopped.set()
             for event in done:
                 event.set()
             for work in works:
                 work.blob.end(_Stopped("stopped"))
-            downloads.shutdown(cancel_futures=True)
-            unpackers.shutdown(cancel_futures=True)
+
+        work_together((DOWNLOADS, downloads), (UNPACKS, unpacks_of), stop=stop)
 
 
 class _Stopped(ImageError):
@@ -324,7 +301,3 @@ class _LayerWork:
         ready()  # where this layer was there, those below it may not be: whoever waits needs all
         done.set()
         self._tell("done", self.layer.size)
-
-
-def _known(media_type: str) -> str:
-    return "" if media_type == "application/octet-stream" else media_type

@@ -5,11 +5,10 @@ from __future__ import annotations
 import binascii
 import re
 import time
-import urllib.parse
 
 from ..errors import ImageError
-from . import auth, document
-from .dialing import join, origin
+from . import document
+from .addresses import join, origin
 from .manifest import ACCEPTED, OCI_INDEX, Descriptor, digest_of, parse_descriptor
 from .reference import check_digest, is_digest
 from .transport import Connection, explain
@@ -18,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from .auth import Credentials
     from .http import Answer
     from .registries import Endpoint
     from .store import Partial
@@ -65,7 +65,7 @@ class Repository:
         self.connection = Connection(endpoint.registry, settings, insecure=endpoint.insecure)
         self._base = ""
         self._header: str | None = None
-        self._credentials: auth.Credentials | None = None
+        self._credentials: Credentials | None = None
         self._scopes: set[str] = set()
 
     def close(self) -> None:
@@ -102,7 +102,9 @@ class Repository:
         """Have the registry check the credentials; raises ImageError where it refuses them."""
         self._expect(self._call("GET", self._find()), (200,), "login")
 
-    def _known(self, registry: str) -> auth.Credentials | None:
+    def _known(self, registry: str) -> Credentials | None:
+        from . import auth
+
         if self.settings.creds is not None and registry == self.endpoint.registry:
             return auth.parse_pair(self.settings.creds)
         file, helpers = self.settings.authfile, self.helpers
@@ -130,7 +132,7 @@ class Repository:
                 hint="Basic and Bearer are understood",
             )
 
-    def _may_see(self, realm: str, known: auth.Credentials | None) -> auth.Credentials | None:
+    def _may_see(self, realm: str, known: Credentials | None) -> Credentials | None:
         """Return the credentials that the token server at `realm` gets: those of the registry
         where it is of the same owner by its name, else its own from the files.
         """
@@ -140,7 +142,9 @@ class Repository:
             return known
         return self._known(host if port in (80, 443) else f"{host}:{port}")
 
-    def _token(self, values: Mapping[str, str], known: auth.Credentials | None) -> str:
+    def _token(self, values: Mapping[str, str], known: Credentials | None) -> str:
+        from urllib.parse import urlencode
+
         realm = values["realm"]
         if origin(self._base)[0] == "https" and origin(realm)[0] != "https":
             raise ImageError(f"the token server {realm[:200]!r} is not https")
@@ -152,12 +156,12 @@ class Repository:
         known = self._may_see(realm, known)
         if known and known.token:
             extra = [("grant_type", "refresh_token"), ("refresh_token", known.token)]
-            form = urllib.parse.urlencode([*extra, ("client_id", "viscum"), *fields])
+            form = urlencode([*extra, ("client_id", "viscum"), *fields])
             kind = {"Content-Type": "application/x-www-form-urlencoded"}
             answer = self.connection.request("POST", realm, kind, form.encode())
         else:
             join = "&" if "?" in realm else "?"
-            url = realm + join + urllib.parse.urlencode(fields)
+            url = realm + join + urlencode(fields)
             answer = self.connection.request(
                 "GET", url, {"Authorization": known.basic} if known else {}
             )
@@ -284,8 +288,10 @@ class Repository:
         """Return the descriptors of what refers to a manifest, by the API or by the tag that
         stands for it where there is none.
         """
+        from urllib.parse import quote
+
         check_digest(digest)
-        filters = f"?artifactType={urllib.parse.quote(artifact_type)}" if artifact_type else ""
+        filters = f"?artifactType={quote(artifact_type)}" if artifact_type else ""
         answer = self._call("GET", f"referrers/{digest}{filters}", {"Accept": OCI_INDEX})
         try:
             data = self._expect(answer, (200,), "referrers")
@@ -378,7 +384,9 @@ class Repository:
     def mount(self, digest: str, source: str) -> bool:
         """Have the registry take a blob over from another of its repositories."""
         self._scopes.add(f"repository:{source}:pull")
-        query = urllib.parse.urlencode({"mount": digest, "from": source})
+        from urllib.parse import urlencode
+
+        query = urlencode({"mount": digest, "from": source})
         answer = self._call("POST", f"blobs/uploads/?{query}")
         self._expect(answer, (201, 202), f"blob {digest}")
         return answer.status == 201

@@ -8,13 +8,14 @@ import time
 
 from ..errors import ImageError
 from ..frozen import Frozen
-from .dialing import Dialer, authority, join, origin, target
+from .addresses import authority, join, origin, target
+from .dialing import Dialer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from .dialing import Place
+    from .addresses import Place
     from .http import Answer, Line
 
 __all__ = ["Connection", "Settings", "explain"]

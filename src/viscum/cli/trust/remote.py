@@ -6,7 +6,7 @@ import contextlib
 
 from ...image import document
 from ...image.manifest import OCI_INDEX, Descriptor, parse_descriptor
-from ...image.pulling import open_repository
+from ...image.places import open_repository
 from ...image.reference import Reference
 from ...image.registry import Repository
 from ...image.signatures import Signatures
