@@ -144,7 +144,7 @@ def endless(handler: http.server.BaseHTTPRequestHandler) -> None:
 
 def test_endless_bodies_are_cut(enemy: Server, layout: Layout) -> None:
     made = serve(enemy, layout)
-    for path in (blob(made["layers"][0]), blob(made["config"]), "/v2/r/manifests/x"):
+    for path in ("/v2/r/manifests/x", blob(made["config"]), blob(made["layers"][0])):
         known, enemy.answers[path] = enemy.answers[path], (200, {}, endless)
         started = time.monotonic()
         refuse(enemy, "longer than|more than")

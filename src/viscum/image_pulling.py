@@ -200,7 +200,6 @@ class _Taking:
                 taken.append(puller.pull(source, chosen, name, room))
 
         take_in(self.store, add, chosen.blobs)
-        self.layers.settle()
         if os.path.lexists(puller.files.path(chain_ids(chosen.config.diff_ids)[-1])):
             # The other way to keep it goes, where nobody needs that.
             collect(self.store, kept=machine_layers())

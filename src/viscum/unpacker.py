@@ -70,8 +70,8 @@ def _explain(failure: BaseException) -> ImageError:
 
 
 def _is_host_root() -> bool:
-    with open("/proc/self/uid_map", encoding="ascii") as file:
-        return os.geteuid() == 0 and file.read().split() == ["0", "0", "4294967295"]
+    with open("/proc/self/uid_map", "rb") as file:
+        return os.geteuid() == 0 and file.read().split() == [b"0", b"0", b"4294967295"]
 
 
 def _flags() -> int:

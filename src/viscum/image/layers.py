@@ -83,8 +83,8 @@ def chain_ids(diff_ids: Iterable[str]) -> list[str]:
 
 def boot_id() -> str:
     """Return what tells this boot from others."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        return file.read().decode().strip()
 
 
 class Layers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import threading
 
@@ -164,21 +163,29 @@ class Puller:
         chains = layers_module.chain_ids(chosen.config.diff_ids)
         one_file = self.storage != "overlay" and self.files.ready(chains[-1])
         room.take(self._lacking(chosen))
-        self.fill(source, chosen, room, unpacks=not one_file)
+        notes: list[tuple[str, str]] = []
+
+        def keep() -> None:
+            self.layers.settle()
+            notes.extend(self._keep_documents(chosen))
+
+        self.fill(source, chosen, room, keep, unpacks=not one_file)
         if self._storage() == "erofs":
             self.files.make(chains, room)
         elif self.storage == "overlay":
             self.files.retire(chains[-1])
-        descriptor = chosen.descriptor
-        if chosen.top.digest != descriptor.digest:
-            self.store.add(chosen.top_data, chosen.top.digest)
-            descriptor = descriptor.replace(annotations=((FROM_INDEX, chosen.top.digest),))
-        notes = (*descriptor.annotations, *self.notes(self.store))
-        descriptor = descriptor.replace(annotations=notes)
-        self.store.add(chosen.config_data, chosen.manifest.config.digest)
-        self.store.add(chosen.data, chosen.descriptor.digest)
+        descriptor = chosen.descriptor.replace(annotations=tuple(notes))
         self.store.name(name, descriptor)
         return descriptor
+
+    def _keep_documents(self, chosen: Chosen) -> Sequence[tuple[str, str]]:
+        """Have all in the store that is no layer; return the annotations of the image."""
+        self.store.add(chosen.config_data, chosen.manifest.config.digest)
+        self.store.add(chosen.data, chosen.descriptor.digest)
+        if chosen.top.digest == chosen.descriptor.digest:
+            return self.notes(self.store)
+        self.store.add(chosen.top_data, chosen.top.digest)
+        return ((FROM_INDEX, chosen.top.digest), *self.notes(self.store))
 
     def _storage(self) -> str:
         return self.storage or read_settings(self.store.folder).storage
@@ -191,34 +198,38 @@ class Puller:
                 lacking += max(0, blob.size - self.store.partial_size(blob))
         return lacking
 
-    def fill(self, source: Source, chosen: Chosen, room: Room, *, unpacks: bool) -> None:
-        """Take in the layers of an image, several at a time; the first failure ends it. A layer is
-        unpacked while it comes.
+    def fill(
+        self,
+        source: Source,
+        chosen: Chosen,
+        room: Room,
+        beside: Callable[[], None],
+        *,
+        unpacks: bool,
+    ) -> None:
+        """Take in the layers of an image that are not there, several at a time, with something to
+        do `beside`; the first failure ends it. A layer is unpacked while it comes.
         """
-        wanted, diff_ids = chosen.manifest.layers, chosen.config.diff_ids
-        chains = layers_module.chain_ids(diff_ids)
-        done = [threading.Event() for _ in wanted]
-        stopped = threading.Event()
-        downloads: list[Callable[[], None]] = []
-        unpacks_of: list[Callable[[], None]] = []
+        diff_ids = chosen.config.diff_ids
+        chains, stopped = layers_module.chain_ids(diff_ids), threading.Event()
         works: list[_LayerWork] = []
-        for index, layer in enumerate(wanted):
-            above = chains[: index + 1]
-            work = _LayerWork(self, source, layer, above, diff_ids[index], stopped, unpacks=unpacks)
-            works.append(work)
-            downloads.append(work.download)
-            if unpacks:
-                below = done[index - 1] if index else None
-                unpacks_of.append(functools.partial(work.unpack, room, below, done[index]))
+        for index, layer in enumerate(chosen.manifest.layers):
+            if self.store.has(layer) and (not unpacks or self.layers.ready(chains[index])):
+                self.progress(layer.digest, "there", layer.size, layer.size)
+                continue
+            below = works[-1].done if works else None
+            made = layer, chains[: index + 1], diff_ids[index], below
+            works.append(_LayerWork(self, source, made, stopped, room if unpacks else None))
 
         def stop() -> None:
             stopped.set()
-            for event in done:
-                event.set()
             for work in works:
+                work.done.set()
                 work.blob.end(_Stopped("stopped"))
 
-        work_together((DOWNLOADS, downloads), (UNPACKS, unpacks_of), stop=stop)
+        downloads = [work.download for work in works]
+        unpacked = [work.unpack for work in works if unpacks]
+        work_together((1, [beside]), (DOWNLOADS, downloads), (UNPACKS, unpacked), stop=stop)
 
 
 class _Stopped(ImageError):
@@ -226,27 +237,27 @@ class _Stopped(ImageError):
 
 
 class _LayerWork:
-    """One layer on its way into the store and out of its archive."""
+    """One layer on its way into the store, and out of its archive where there is `room` for that.
+
+    `layer` comes with the chain of layers up to it, its diff id, and what tells that the one below
+    it, which comes too, is done.
+    """
 
     def __init__(
         self,
         puller: Puller,
         source: Source,
-        layer: Descriptor,
-        chains: Sequence[str],
-        diff_id: str,
+        layer: tuple[Descriptor, Sequence[str], str, threading.Event | None],
         stopped: threading.Event,
-        *,
-        unpacks: bool,
+        room: Room | None,
     ) -> None:
         self.puller = puller
         self.source = source
-        self.layer = layer
-        self.chains = chains
-        self.diff_id = diff_id
+        self.layer, self.chains, self.diff_id, self.below = layer
         self.stopped = stopped
-        self.unpacks = unpacks
-        self.blob = Incoming(puller.store.blob_path(layer.digest))
+        self.room = room
+        self.done = threading.Event()
+        self.blob = Incoming(puller.store.blob_path(self.layer.digest))
 
     def _tell(self, what: str, done: int = 0) -> None:
         if self.stopped.is_set():
@@ -275,29 +286,29 @@ class _LayerWork:
         return self._tell_next()
 
     def _tell_next(self) -> None:
-        self._tell("unpacking" if self.unpacks else "done", self.layer.size)
+        self._tell("unpacking" if self.room else "done", self.layer.size)
 
-    def unpack(self, room: Room, below: threading.Event | None, done: threading.Event) -> None:
+    def unpack(self) -> None:
         """Unpack the blob while it comes; once more where the download had to begin anew."""
-
-        def ready() -> None:
-            if below is not None:
-                below.wait()
-            if self.stopped.is_set():
-                raise _Stopped("stopped")
-
-        layers, rest = self.puller.layers, (self.layer, self.diff_id, self.chains, ready)
+        layers, rest = self.puller.layers, (self.layer, self.diff_id, self.chains, self._ready)
         try:
-            layers.unpack(*rest, room=room, blob=self.blob)
+            layers.unpack(*rest, room=self.room, blob=self.blob)
         except Restarted:
             self.blob.whole()
-            layers.unpack(*rest, room=room)
+            layers.unpack(*rest, room=self.room)
         except OverQuota:
             raise
         except ImageError:
             self.blob.whole()  # other bytes than those asked for are the reason then
             raise
         self.blob.whole()
-        ready()  # where this layer was there, those below it may not be: whoever waits needs all
-        done.set()
+        self._ready()  # those above this layer wait for all below, where it was there itself too
+        self.done.set()
         self._tell("done", self.layer.size)
+
+    def _ready(self) -> None:
+        """Wait for the layers below."""
+        if self.below is not None:
+            self.below.wait()
+        if self.stopped.is_set():
+            raise _Stopped("stopped")

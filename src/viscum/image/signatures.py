@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import urllib.parse
-
 from ..errors import ImageError
+from .addresses import authority, origin
 from .registry import NotThere, Repository, bounded
 from .transport import Connection, Settings, explain
 
@@ -25,9 +24,11 @@ class Signatures:
 
     def lookaside(self, url: str) -> bytes | None:
         """Return what a file or web address of a lookaside storage has, None where nothing is."""
-        kind = urllib.parse.urlsplit(url).scheme
+        from urllib.parse import unquote, urlsplit
+
+        kind = urlsplit(url).scheme
         if kind == "file":
-            return _read_file(urllib.parse.unquote(urllib.parse.urlsplit(url).path))
+            return _read_file(unquote(urlsplit(url).path))
         if kind not in ("http", "https"):
             raise ImageError(f"{url[:200]!r} is no address of signatures", hint="file, http, https")
         return fetch(url, Settings(), MAX_SIGNATURE)
@@ -60,7 +61,7 @@ class Signatures:
 
 def fetch(url: str, settings: Settings, limit: int) -> bytes | None:
     """Return what a web address has, at most `limit` bytes; None where nothing is."""
-    connection = Connection(urllib.parse.urlsplit(url).netloc, settings)
+    connection = Connection(authority(origin(url)), settings)
     answer = connection.request("GET", url)
     try:
         if answer.status == 404:
