@@ -25,9 +25,9 @@ from imaging import (
     member,
     packed,
 )
-from viscum import image_pulling, images
+from viscum import folders, image_pulling, images
 from viscum.errors import ImageError, ViscumError
-from viscum.image import trees, unpacking
+from viscum.image import unpacking
 from viscum.image.platforms import own_platform, parse_platform
 from viscum.image.transport import Settings
 
@@ -48,7 +48,7 @@ def data(monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path) -> Iterator[path
     monkeypatch.setattr("viscum.image.transport.FIRST_DELAY", 0.01)
     monkeypatch.setattr("viscum.image.registry.STALLED_SECONDS", 0.01)
     yield folder / "data"
-    trees.remove_tree(str(folder / "data"))
+    folders.remove_tree(str(folder / "data"))
 
 
 @pytest.fixture

@@ -33,9 +33,9 @@ from imaging import (
     tree,
 )
 from needs import needs
-from viscum import Image, image_exchange, image_pulling, images
+from viscum import Image, folders, image_exchange, image_pulling, images
 from viscum.errors import ImageError
-from viscum.image import auth, trees
+from viscum.image import auth
 from viscum.image.platforms import parse_platform
 from viscum.image.transport import Connection, Settings
 
@@ -59,7 +59,7 @@ def data(monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path) -> Iterator[path
     (folder / "auth.json").write_text("{}")
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(folder / "auth.json"))
     yield folder / "data"
-    trees.remove_tree(str(folder / "data"))
+    folders.remove_tree(str(folder / "data"))
 
 
 @pytest.fixture(scope="module")

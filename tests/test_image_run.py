@@ -15,14 +15,16 @@ import callers
 import viscum
 from imaging import Layout, archive, busybox_layer, folder_of, member
 from needs import missing, needs
-from viscum import Image, image_mounts, image_pulling, images
+from viscum import Image, folders, from_image, image_mounts, image_pulling, images
 from viscum.cli.images.choosing import names_image
 from viscum.errors import ImageError, SpecError
-from viscum.image import trees
 from viscum.unpacker import make_worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from viscum.image.manifest import Descriptor
+    from viscum.image.store import Store
 
 pytestmark = needs("image-tools", "userns")
 
@@ -86,7 +88,7 @@ def place(caller: callers.Caller, folder: pathlib.Path, layout: Layout) -> Itera
     made = Place(caller, folder)
     made("load", "-q", "-i", str(layout.path))
     yield made
-    trees.remove_tree(str(folder / "data"))
+    folders.remove_tree(str(folder / "data"))
 
 
 @pytest.fixture
@@ -411,3 +413,19 @@ def test_only_root_keeps_images_as_one_file(place: Place) -> None:
         assert "only root can keep images as EROFS" in text
         assert "hint: --storage overlay" in text
     assert "overlay" in place("store", "show")
+
+
+def test_the_policy_is_asked_once_at_a_first_start(
+    data: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    real = from_image.admit
+
+    def admit(store: Store, name: str, descriptor: Descriptor) -> None:
+        asked.append(name)
+        real(store, name, descriptor)
+
+    monkeypatch.setattr(from_image, "admit", admit)
+    assert viscum.run(["id", "-u"], image="localhost/shell:1").text == "0\n"
+    assert asked == ["localhost/shell:1"]
+    assert data.exists()

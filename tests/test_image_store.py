@@ -20,9 +20,9 @@ import pytest
 from imaging import Layout, Server, archive, folder_of, member, run
 from needs import needs
 from terminals import Terminal
-from viscum import image_exchange, image_pulling, images, storing
+from viscum import folders, image_exchange, image_pulling, images, storing
 from viscum.errors import ImageError, SpecError
-from viscum.image import short_names, trees
+from viscum.image import short_names
 from viscum.image.incoming import Incoming, Restarted
 from viscum.image.layers import Layers
 from viscum.image.platforms import parse_platform
@@ -51,7 +51,7 @@ def data(monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path) -> Iterator[path
     monkeypatch.setenv("VISCUM_SHORT_NAMES", str(folder / "cache" / "short.conf"))
     monkeypatch.setattr("viscum.image.registry.STALLED_SECONDS", 0.01)
     yield folder / "data"
-    trees.remove_tree(str(folder / "data"))
+    folders.remove_tree(str(folder / "data"))
 
 
 def noise(seed: int, size: int = MIB) -> bytes:
@@ -489,7 +489,7 @@ def test_chosen_names_are_kept_beside_others(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_strange_words_for_storage_are_refused(layout: Layout) -> None:
     with pytest.raises(SpecError, match="unknown"):
-        images.obtain("localhost/n1:1", storage="btrfs")
+        image_pulling.obtain("localhost/n1:1", storage="btrfs")
     assert images.own_store().names() == {}
     take(layout, "n1")
 
@@ -510,7 +510,7 @@ def test_folders_nested_deep_come_run_and_go(folder: pathlib.Path) -> None:
     image = image_pulling.pull(f"oci:{made.path}:localhost/deep:1", OWN, Settings())
     (flat,) = images.prepare(image).layers
     assert "flat-" in flat
-    with trees.opened(flat) as top:
+    with folders.opened(flat) as top:
         with open(
             os.open("/".join([*["d"] * (depth - 1), "f"]), os.O_RDONLY, dir_fd=top), "rb"
         ) as file:
@@ -576,7 +576,7 @@ def test_a_layer_waits_for_all_below_it(folder: pathlib.Path, data: pathlib.Path
     for chain in (image.chains[0], image.chains[2]):
         name = data / "layers" / chain.replace(":", "-")
         pathlib.Path(f"{name}.json").unlink()
-        trees.remove_tree(str(name))
+        folders.remove_tree(str(name))
     image_pulling.pull(f"oci:{made.path}:localhost/three:1", OWN, Settings())
     there = data / "layers" / image.chains[2].replace(":", "-") / "d"
     assert stat.S_IMODE(there.stat().st_mode) == 0o711

@@ -6,17 +6,23 @@ import contextlib
 import os
 
 from .admission import ORIGIN, Gate, admit
-from .errors import ImageError, TrustError
+from .errors import ImageError, SpecError, TrustError
 from .image import short_names
 from .image.image_files import ImageFiles
 from .image.layers import chain_ids
 from .image.manifest import Index, parse_manifest, plain_type
-from .image.places import open_repository
 from .image.platforms import Platform, choose, parse_platform
 from .image.reference import Reference, is_short, parse_reference, split_transport
 from .image.room import open_room
 from .image.store import FROM_INDEX
-from .images import Image, check_storage, configured_registries, kept_as, read_image
+from .images import (
+    Image,
+    check_storage,
+    configured_registries,
+    find_name,
+    kept_as,
+    read_image,
+)
 from .storing import collect, machine_layers, open_layers, own_store, take_in
 
 TYPE_CHECKING = False
@@ -29,7 +35,9 @@ if TYPE_CHECKING:
     from .image.transport import Settings
     from .images import Ask
 
-__all__ = ["load", "pull", "split_path"]
+__all__ = ["load", "obtain", "pull", "split_path"]
+
+PULL_WORDS = ("always", "missing", "never", "newer")
 
 
 def pull(
@@ -72,6 +80,55 @@ def load(path: str, progress: Progress | None = None, storage: str | None = None
             raise ImageError(f"{path} has several images without names", hint="viscum pull oci:…")
         asked = f"{transport}:{os.path.abspath(path)}"
         return [taking.from_source(source, asked, name) for name in names]
+
+
+def _fresh(image: Image, settings: Settings) -> bool:
+    """Return whether an image of the store is what its registry has under the name now."""
+    from .image.places import open_repository
+
+    reference = parse_reference(image.name.partition("@")[0])
+    digests = (image.digest, image.descriptor.note(FROM_INDEX))
+    with open_repository(reference, configured_registries(), settings) as (_, _, top):
+        return top.digest in digests
+
+
+def obtain(
+    text: str,
+    *,
+    policy: str = "missing",
+    platform: str | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    storage: str | None = None,
+    ask: Ask | None = None,
+) -> Image:
+    """Return an image, pulled as `policy` says: always, missing, never or newer."""
+    check_storage(storage)
+    if policy not in PULL_WORDS:
+        raise SpecError(f"pull {policy!r} is unknown", hint=f"one of: {', '.join(PULL_WORDS)}")
+    wanted = parse_platform(platform)
+    transport, _ = split_transport(text)
+    store = own_store()
+    here: Image | None = None
+    if transport == "docker" and policy != "always":
+        found = find_name(store, split_transport(text)[1])
+        if found is not None:
+            here = read_image(store, *found, wanted)
+            given = Platform(here.config.os, here.config.architecture).plain()
+            fits = given.architecture == wanted.architecture or not platform
+            here = here if fits or policy == "never" else None
+    if here is not None and policy in ("missing", "never"):
+        return here
+    if policy == "never":
+        raise ImageError(f"image {text!r} is not in the store", hint="drop --pull never")
+    from .image.transport import Settings
+
+    settings = settings or Settings()
+    if here is not None:
+        with contextlib.suppress(ImageError):
+            if _fresh(here, settings):
+                return here
+    return pull(text, wanted, settings, progress, storage, ask)
 
 
 class _Taking:
@@ -117,6 +174,8 @@ class _Taking:
     def _from_registry(
         self, reference: Reference, registries: Registries, settings: Settings
     ) -> Image:
+        from .image.places import open_repository
+
         with open_repository(reference, registries, settings) as (repository, data, top):
             here = self._unchanged(reference, data, top)
             if here is not None:

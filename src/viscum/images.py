@@ -58,7 +58,6 @@ __all__ = [
     "prepare",
 ]
 
-PULL_WORDS = ("always", "missing", "never", "newer")
 MIN_DIGITS = 4
 
 
@@ -292,55 +291,6 @@ def check_storage(storage: str | None) -> None:
             "only root can keep images as EROFS: the kernel mounts them for nobody else",
             hint="--storage overlay",
         )
-
-
-def _fresh(image: Image, settings: Settings) -> bool:
-    """Return whether an image of the store is what its registry has under the name now."""
-    from .image.places import open_repository
-
-    reference = parse_reference(image.name.partition("@")[0])
-    digests = (image.digest, image.descriptor.note(FROM_INDEX))
-    with open_repository(reference, configured_registries(), settings) as (_, _, top):
-        return top.digest in digests
-
-
-def obtain(
-    text: str,
-    *,
-    policy: str = "missing",
-    platform: str | None = None,
-    settings: Settings | None = None,
-    progress: Progress | None = None,
-    storage: str | None = None,
-    ask: Ask | None = None,
-) -> Image:
-    """Return an image, pulled as `policy` says: always, missing, never or newer."""
-    check_storage(storage)
-    if policy not in PULL_WORDS:
-        raise SpecError(f"pull {policy!r} is unknown", hint=f"one of: {', '.join(PULL_WORDS)}")
-    wanted = parse_platform(platform)
-    from .image_pulling import pull
-
-    transport, _ = split_transport(text)
-    store = own_store()
-    here: Image | None = None
-    if transport == "docker" and policy != "always":
-        found = find_name(store, split_transport(text)[1])
-        if found is not None:
-            here = read_image(store, *found, wanted)
-            given = Platform(here.config.os, here.config.architecture).plain()
-            fits = given.architecture == wanted.architecture or not platform
-            here = here if fits or policy == "never" else None
-    if here is not None and policy in ("missing", "never"):
-        return here
-    if policy == "never":
-        raise ImageError(f"image {text!r} is not in the store", hint="drop --pull never")
-    settings = settings or _settings()
-    if here is not None:
-        with contextlib.suppress(ImageError):
-            if _fresh(here, settings):
-                return here
-    return pull(text, wanted, settings, progress, storage, ask)
 
 
 def kept_as(store: Store, files: ImageFiles, chain: str, storage: str | None) -> str:

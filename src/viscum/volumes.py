@@ -271,9 +271,9 @@ def _lock_alone(folder: str) -> int:
 
 def _empty(folder: str) -> None:
     """Remove a folder and what is in it, following no link; raises OSError."""
-    from shutil import rmtree
+    from .folders import remove_tree
 
-    rmtree(folder)
+    remove_tree(folder)
 
 
 def remove(

@@ -28,7 +28,7 @@ from test_trust_notation import House
 
 import imaging
 from needs import needs
-from viscum.image import trees
+from viscum import folders
 from viscum.image.manifest import OCI_MANIFEST
 from viscum.image.registries import Endpoint
 from viscum.image.registry import Repository
@@ -57,7 +57,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 @pytest.fixture
 def viscum(folder: pathlib.Path, host: Registry) -> Iterator[Engine]:
     yield Engine(folder, host)
-    trees.remove_tree(str(folder / "data"))
+    folders.remove_tree(str(folder / "data"))
 
 
 @dataclasses.dataclass
