@@ -129,14 +129,15 @@ class Layout:
         (self.path / "index.json").write_text(json.dumps(index))
 
 
-def make_images(top, host, size):
+def make_images(top, host, size, rounds):
     layout = Layout(top / "layout")
     shell = layout.packed(shell_layer())
     parts = [layout.packed(layer(n, (size << 20) // 12)) for n in range(1, 13)]
     layout.image("big", [shell, *parts[:11]])
-    new = layout.packed(layer(99, 10 << 20))
-    layout.image("more", [shell, *parts[:11], new])
-    layout.image("only", [new])
+    for turn in range(rounds):
+        new = layout.packed(layer(1000 + turn, 10 << 20))
+        layout.image(f"more-{turn}", [shell, *parts[:11], new])
+        layout.image(f"only-{turn}", [new])
     layout.image("one", [shell])
     small = [layout.packed(layer(200 + n, 2000, 2)) for n in range(59)]
     layout.image("sixty", [shell, *small])
@@ -147,7 +148,8 @@ def make_images(top, host, size):
     layout.image("whole", [layout.packed(whole)])
     packed = top / "whole.tar.gz"
     packed.write_bytes(gzip.compress(whole, 6, mtime=0))
-    for name in ("big", "more", "only", "one", "sixty", "one-erofs", "sixty-erofs", "whole"):
+    for entry in layout.entries:
+        name = entry["annotations"]["org.opencontainers.image.ref.name"]
         flags = ("-q", "--dest-tls-verify=false")
         run("skopeo", "copy", *flags, f"oci:{layout.path}:{name}", f"docker://{host}/b/{name}:1")
     return packed
@@ -188,9 +190,9 @@ class Bench:
             shutil.rmtree(self.top / name, ignore_errors=True)
         os.sync()
 
-    def pull(self, name, *options):
+    def pull(self, name, *options, env=None):
         words = ("-q", "--tls-verify=false", *options, f"{self.host}/b/{name}:1")
-        return timed(VISCUM, "pull", *words, env=self.env)
+        return timed(VISCUM, "pull", *words, env=env or self.env)
 
     def podman_pull(self, name):
         return timed(*self.podman, "pull", "-q", "--tls-verify=false", f"{self.host}/b/{name}:1")
@@ -216,31 +218,34 @@ class Bench:
         self.report("pull of 12 layers, cold", rows)
 
     def warm_pulls(self):
+        """Each round has a layer of its own, and nothing is removed before the end: ext4 takes
+        longer to make files for a while after others went.
+        """
         names = "one more layer", "curl and bsdtar", "an image of that layer", "nothing new"
         rows = {name: [] for name in names}
-        for _ in range(self.rounds):
-            self.clear("data")
-            self.pull("big")
-            os.sync()  # what is measured is not how the disk takes the first gigabyte
-            rows["one more layer"].append(self.pull("more"))
-            rows["nothing new"].append(self.pull("more"))
-            rows["curl and bsdtar"].append(self.only_layer())
-            self.clear("data")
-            rows["an image of that layer"].append(self.pull("only"))
+        self.clear("data")
+        self.pull("big")
+        for turn in range(self.rounds):
+            os.sync()  # what is measured is not how the disk takes what came before
+            rows["one more layer"].append(self.pull(f"more-{turn}"))
+            rows["nothing new"].append(self.pull(f"more-{turn}"))
+            os.sync()
+            rows["curl and bsdtar"].append(self.only_layer(turn))
+            os.sync()
+            alone = {**self.env, "VISCUM_DATA": str(self.top / f"only/{turn}")}
+            rows["an image of that layer"].append(self.pull(f"only-{turn}", env=alone))
         self.report("pull again with one new layer of 10 MB", rows)
 
-    def only_layer(self):
+    def only_layer(self, turn):
         """The new layer's bytes fetched and unpacked by curl and bsdtar."""
-        url = f"http://{self.host}/v2/b/more/manifests/1"
-        asked = urllib.request.Request(url, headers={"Accept": OCI + "manifest.v1+json"})
+        base, target = f"http://{self.host}/v2/b/more-{turn}", self.top / f"alone/{turn}"
+        asked = urllib.request.Request(
+            f"{base}/manifests/1", headers={"Accept": OCI + "manifest.v1+json"}
+        )
         with urllib.request.urlopen(asked) as answer:
             blob = json.loads(answer.read())["layers"][-1]["digest"]
-        self.clear("alone")
-        (self.top / "alone").mkdir()
-        fetch = (
-            f"curl -s http://{self.host}/v2/b/more/blobs/{blob} | bsdtar -xpf - -C {self.top}/alone"
-        )
-        return timed("sh", "-c", fetch)
+        target.mkdir(parents=True)
+        return timed("sh", "-c", f"curl -s {base}/blobs/{blob} | bsdtar -xpf - -C {target}")
 
     def unpacking(self):
         code = (
@@ -310,7 +315,7 @@ def main():
     top = pathlib.Path(tempfile.mkdtemp(prefix="viscum-images-", dir="/var/tmp"))
     process, host = start_registry(top)
     try:
-        packed = make_images(top, host, chosen.size)
+        packed = make_images(top, host, chosen.size, chosen.rounds)
         bench = Bench(top, host, packed, chosen.rounds)
         wanted = {"cold": bench.cold_pulls, "warm": bench.warm_pulls}
         wanted |= {"unpack": bench.unpacking, "start": bench.starts}

@@ -15,11 +15,12 @@ import pytest
 import viscum
 from imaging import Layout, archive, busybox_layer, folder_of, link, member, run
 from needs import needs
-from viscum import image_mounts, images, native, storing
+from viscum import folders, image_mounts, image_pulling, images, native, storing
 from viscum.errors import ImageError, SpecError
-from viscum.image import erofs, trees
+from viscum.image import erofs
 from viscum.image.image_files import ImageFiles
 from viscum.image.platforms import parse_platform
+from viscum.image.transport import Settings
 from viscum.image.unpacking import Hashed
 from viscum.showing import shown
 
@@ -32,7 +33,7 @@ VISCUM = os.path.join(sysconfig.get_path("scripts"), "viscum")
 
 
 def write(folder: pathlib.Path, path: pathlib.Path) -> str:
-    with open(path, "xb", buffering=0) as file, trees.opened(str(folder)) as root:
+    with open(path, "xb", buffering=0) as file, folders.opened(str(folder)) as root:
         with Hashed(file) as out:
             size = erofs.write_image(root, out.write)
         assert os.fstat(file.fileno()).st_size == size
@@ -61,8 +62,8 @@ def told(top: str) -> dict[str, tuple[object, ...]]:
     """All that a folder's file system tells of what is in it; inodes by their first path."""
     found: dict[str, tuple[object, ...]] = {}
     first: dict[int, str] = {}
-    for folder, folders, files in os.walk(top):
-        for name in (*sorted(folders), *sorted(files), "."):
+    for folder, below, files in os.walk(top):
+        for name in (*sorted(below), *sorted(files), "."):
             path = folder if name == "." else os.path.join(folder, name)
             is_ = os.lstat(path)
             size = 0 if stat.S_ISDIR(is_.st_mode) else is_.st_size
@@ -175,11 +176,13 @@ def data(monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path) -> Iterator[path
     settings = {"Cmd": ["cat", "/opt/new"], "User": "app", "WorkingDir": "/home/app"}
     layout.image("localhost/kept:1", layers, **settings)
     yield folder / "data"
-    trees.remove_tree(str(folder / "data"))
+    folders.remove_tree(str(folder / "data"))
 
 
 def pull(folder: pathlib.Path, storage: str | None = None) -> images.Image:
-    return images.pull_file("oci", f"{folder}/layout:localhost/kept:1", OWN, None, storage)
+    return image_pulling.pull(
+        f"oci:{folder}/layout:localhost/kept:1", OWN, Settings(), None, storage
+    )
 
 
 def names(data: pathlib.Path) -> list[str]:

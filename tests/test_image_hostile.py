@@ -25,9 +25,9 @@ from imaging import (
     member,
     packed,
 )
-from viscum import images
+from viscum import folders, image_pulling, images
 from viscum.errors import ImageError, ViscumError
-from viscum.image import trees, unpacking
+from viscum.image import unpacking
 from viscum.image.platforms import own_platform, parse_platform
 from viscum.image.transport import Settings
 
@@ -48,7 +48,7 @@ def data(monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path) -> Iterator[path
     monkeypatch.setattr("viscum.image.transport.FIRST_DELAY", 0.01)
     monkeypatch.setattr("viscum.image.registry.STALLED_SECONDS", 0.01)
     yield folder / "data"
-    trees.remove_tree(str(folder / "data"))
+    folders.remove_tree(str(folder / "data"))
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ GOOD = archive(member("file", b"content" * 1000))
 
 
 def pull(server: Server, name: str = "x", settings: Settings = PLAIN) -> images.Image:
-    return images.pull(f"{server.host}/r:{name}", parse_platform(None), settings)
+    return image_pulling.pull(f"{server.host}/r:{name}", parse_platform(None), settings)
 
 
 def serve(server: Server, layout: Layout) -> dict[str, object]:
@@ -91,6 +91,16 @@ def manifest(server: Server, data: bytes, kind: str = MANIFEST) -> None:
     server.answers["/v2/r/manifests/x"] = (200, {"Content-Type": kind}, data)
 
 
+def guard(server: Server, challenge: str) -> None:
+    """Have the manifest answered only to those who say who they are."""
+    path = "/v2/r/manifests/x"
+    known = server.answers[path]
+    refusal = (401, {"WWW-Authenticate": challenge}, b"{}")
+    server.answers[path] = lambda handler: (
+        known if handler.headers.get("Authorization") else refusal
+    )
+
+
 def blob(layer: dict[str, object]) -> str:
     return f"/v2/r/blobs/{layer['digest']}"
 
@@ -113,7 +123,7 @@ def test_a_manifest_of_another_digest_is_refused(enemy: Server, layout: Layout) 
     enemy.serve(layout, "r")
     enemy.answers[f"/v2/r/manifests/{made['digest']}"] = (200, {}, b'{"schemaVersion":2}')
     with pytest.raises(ImageError, match="has the digest"):
-        images.pull(f"{enemy.host}/r@{made['digest']}", parse_platform(None), PLAIN)
+        image_pulling.pull(f"{enemy.host}/r@{made['digest']}", parse_platform(None), PLAIN)
     known = enemy.answers["/v2/r/manifests/x"]
     said = {"Docker-Content-Digest": "sha256:" + "0" * 64, **known[1]}
     enemy.answers["/v2/r/manifests/x"] = (200, said, known[2])
@@ -134,7 +144,7 @@ def endless(handler: http.server.BaseHTTPRequestHandler) -> None:
 
 def test_endless_bodies_are_cut(enemy: Server, layout: Layout) -> None:
     made = serve(enemy, layout)
-    for path in (blob(made["layers"][0]), blob(made["config"]), "/v2/r/manifests/x"):
+    for path in ("/v2/r/manifests/x", blob(made["config"]), blob(made["layers"][0])):
         known, enemy.answers[path] = enemy.answers[path], (200, {}, endless)
         started = time.monotonic()
         refuse(enemy, "longer than|more than")
@@ -331,8 +341,7 @@ def test_credentials_go_to_no_other_host(enemy: Server, layout: Layout) -> None:
         for part in (made["layers"][0], made["config"]):
             other.answers[blob(part)] = enemy.answers[blob(part)]
             enemy.answers[blob(part)] = (307, {"Location": f"http://{other.host}{blob(part)}"}, b"")
-        challenge = {"WWW-Authenticate": 'Basic realm="r"'}
-        enemy.answers["/v2/"] = (401, challenge, b"{}")
+        guard(enemy, 'Basic realm="r"')
         assert pull(enemy, settings=mine).name
         assert other.asked
         assert any("Authorization" in headers for _, _, headers in enemy.asked)
@@ -346,11 +355,7 @@ def test_passwords_go_to_no_strange_token_server(
     mine = Settings(False, None, None, "me:secret")
     with Server() as other:
         strange = other.host.replace("127.0.0.1", "localhost")
-        enemy.answers["/v2/"] = (
-            401,
-            {"WWW-Authenticate": f'Bearer realm="http://{strange}/token"'},
-            b"{}",
-        )
+        guard(enemy, f'Bearer realm="http://{strange}/token"')
         other.answers["/token"] = (200, {}, b'{"token":"t"}')
         assert pull(enemy, settings=mine).name
         assert other.asked
@@ -370,7 +375,7 @@ def test_passwords_go_to_no_strange_token_server(
 )
 def test_strange_challenges_are_refused(enemy: Server, layout: Layout, challenge: str) -> None:
     serve(enemy, layout)
-    enemy.answers["/v2/"] = (401, {"WWW-Authenticate": challenge}, b"{}")
+    guard(enemy, challenge)
     refuse(enemy, "authentication of the kind|no web address")
 
 
@@ -379,11 +384,7 @@ def test_strange_challenges_are_refused(enemy: Server, layout: Layout, challenge
 )
 def test_strange_tokens_are_refused(enemy: Server, layout: Layout, answer: bytes) -> None:
     serve(enemy, layout)
-    enemy.answers["/v2/"] = (
-        401,
-        {"WWW-Authenticate": f'Bearer realm="http://{enemy.host}/token"'},
-        b"",
-    )
+    guard(enemy, f'Bearer realm="http://{enemy.host}/token"')
     enemy.answers["/token"] = (200, {}, answer)
     refuse(enemy, "token")
 

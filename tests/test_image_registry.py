@@ -33,9 +33,9 @@ from imaging import (
     tree,
 )
 from needs import needs
-from viscum import Image, image_exchange, images
+from viscum import Image, folders, image_exchange, image_pulling, images
 from viscum.errors import ImageError
-from viscum.image import auth, trees
+from viscum.image import auth
 from viscum.image.platforms import parse_platform
 from viscum.image.transport import Connection, Settings
 
@@ -59,7 +59,7 @@ def data(monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path) -> Iterator[path
     (folder / "auth.json").write_text("{}")
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(folder / "auth.json"))
     yield folder / "data"
-    trees.remove_tree(str(folder / "data"))
+    folders.remove_tree(str(folder / "data"))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def push_layout(layout: Layout, name: str, target: str, *options: str) -> None:
 
 
 def pull(name: str, settings: Settings = PLAIN, platform: str | None = None) -> Image:
-    return images.pull(name, parse_platform(platform), settings)
+    return image_pulling.pull(name, parse_platform(platform), settings)
 
 
 def top_of(image: Image) -> pathlib.Path:
@@ -107,7 +107,7 @@ def top_of(image: Image) -> pathlib.Path:
 
 def test_pull_stores_and_unpacks(host: str, data: pathlib.Path) -> None:
     told: list[tuple[str, str, int, int]] = []
-    image = images.pull(f"{host}/t/two:1", OWN, PLAIN, lambda *words: told.append(words))
+    image = image_pulling.pull(f"{host}/t/two:1", OWN, PLAIN, lambda *words: told.append(words))
     assert image.name == f"{host}/t/two:1"
     assert [image.config.env, image.config.command] == [("A=b",), ("cat", "/etc/version")]
     layers = images.prepare(image).layers
@@ -121,11 +121,11 @@ def test_pull_stores_and_unpacks(host: str, data: pathlib.Path) -> None:
 def test_pull_again_asks_for_nothing_that_is_there(host: str) -> None:
     pull(f"{host}/t/one:1")
     told: list[str] = []
-    images.pull(f"{host}/t/two:1", OWN, PLAIN, lambda _, what, *__: told.append(what))
+    image_pulling.pull(f"{host}/t/two:1", OWN, PLAIN, lambda _, what, *__: told.append(what))
     assert "there" in told
     assert told.count("downloading") <= 1 + told.count("done")
     told.clear()
-    images.pull(f"{host}/t/two:1", OWN, PLAIN, lambda _, what, *__: told.append(what))
+    image_pulling.pull(f"{host}/t/two:1", OWN, PLAIN, lambda _, what, *__: told.append(what))
     assert "downloading" not in told
 
 
@@ -221,7 +221,7 @@ def test_what_is_pushed_others_pull(host: str, folder: pathlib.Path) -> None:
     shown = json.loads(run("skopeo", "inspect", "--tls-verify=false", f"docker://{target}").stdout)
     assert shown["Digest"] == image.digest
     run("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{target}", f"dir:{folder}/dir")
-    assert images.pull(f"dir:{folder}/dir", OWN, PLAIN).digest == image.digest
+    assert image_pulling.pull(f"dir:{folder}/dir", OWN, PLAIN).digest == image.digest
 
 
 @needs("root", "builders")
@@ -263,7 +263,7 @@ def test_archives_go_out_and_come_back(host: str, folder: pathlib.Path) -> None:
         image_exchange.save([image.name], form, path)
         shown = run("skopeo", "inspect", "--raw", f"{form}:{path}")
         assert b"layers" in shown.stdout
-        again = images.pull(f"{form}:{path}", OWN, PLAIN)
+        again = image_pulling.pull(f"{form}:{path}", OWN, PLAIN)
         assert again.config.diff_ids == image.config.diff_ids
         assert again.id == image.id
 
@@ -276,9 +276,9 @@ def test_what_skopeo_writes_is_loaded(layout: Layout, folder: pathlib.Path) -> N
     packed = folder / "d.tar.gz"
     packed.write_bytes(gzip.compress(docker.read_bytes()))
     for path in (docker, packed):
-        (loaded,) = images.load(str(path))
+        (loaded,) = image_pulling.load(str(path))
         assert loaded.name == "example.com/x:y"
-    (loaded,) = [image for image in images.load(str(layout.path)) if "one" in image.name]
+    (loaded,) = [image for image in image_pulling.load(str(layout.path)) if "one" in image.name]
     assert loaded.config.command == ("echo", "one")
 
 
@@ -310,7 +310,7 @@ def test_archives_of_strangers_reach_nothing(folder: pathlib.Path) -> None:
         path = folder / name
         path.write_bytes(data)
         with pytest.raises(ImageError):
-            images.load(str(path))
+            image_pulling.load(str(path))
     assert images.own_store().names() == {}
 
 
@@ -347,7 +347,7 @@ def test_certificates_are_checked(
 def test_insecure_is_the_registry_and_not_where_it_sends_one(tls: tuple[str, str]) -> None:
     host, _ = tls
     connection = Connection(host, Settings(), insecure=True)
-    connection.request("GET", f"https://{host}/v2/").drain_conn()
+    connection.request("GET", f"https://{host}/v2/").finish()
     other = host.replace("127.0.0.1", "localhost")
     with pytest.raises(ImageError, match="certificate"):
         connection.request("GET", f"https://{other}/v2/")
@@ -379,7 +379,7 @@ def test_a_password_is_asked_for_kept_and_forgotten(layout: Layout, folder: path
             image_exchange.login(host, auth.Credentials("me", "wrong"), PLAIN)
         assert auth.find_credentials(host) is None
         image_exchange.login(host, auth.Credentials("me", "secret"), PLAIN)
-        image = images.pull(f"oci:{layout.path}:one", OWN, PLAIN)
+        image = image_pulling.pull(f"oci:{layout.path}:one", OWN, PLAIN)
         image_exchange.push(image.name, f"{host}/t/one:1", PLAIN)
         assert pull(f"{host}/t/one:1").digest == image.digest
         auth.forget(auth.auth_file(), host)
@@ -445,7 +445,7 @@ def test_tokens_are_fetched_for_what_is_done(layout: Layout, folder: pathlib.Pat
         realm = f"http://{tokens.host}/token"
         setting = f"auth: {{token: {{realm: {realm}, service: reg, issuer: us, rootcertbundle: {made}/server.pem}}}}\n"
         with registry(folder / "token", auth=setting) as host:
-            image = images.pull(f"oci:{layout.path}:one", OWN, PLAIN)
+            image = image_pulling.pull(f"oci:{layout.path}:one", OWN, PLAIN)
             mine = Settings(False, None, None, "me:secret")
             with pytest.raises(ImageError):
                 image_exchange.push(image.name, f"{host}/open/one:1", PLAIN)
@@ -472,13 +472,13 @@ def test_tokens_are_fetched_for_what_is_done(layout: Layout, folder: pathlib.Pat
 
 SLOW = """
 import sys, time, os
-from viscum import image_exchange, images
+from viscum import image_exchange, image_pulling, images
 from viscum.image.platforms import parse_platform
 from viscum.image.transport import Settings
 def progress(digest, what, done, size):
     print(what, flush=True)
     time.sleep(0.003)
-images.pull(sys.argv[1], parse_platform(None), Settings(tls_verify=False), progress)
+image_pulling.pull(sys.argv[1], parse_platform(None), Settings(tls_verify=False), progress)
 """
 
 

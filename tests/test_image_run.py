@@ -15,14 +15,16 @@ import callers
 import viscum
 from imaging import Layout, archive, busybox_layer, folder_of, member
 from needs import missing, needs
-from viscum import Image, image_mounts, images
+from viscum import Image, folders, from_image, image_mounts, image_pulling, images
 from viscum.cli.images.choosing import names_image
 from viscum.errors import ImageError, SpecError
-from viscum.image import trees
 from viscum.unpacker import make_worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from viscum.image.manifest import Descriptor
+    from viscum.image.store import Store
 
 pytestmark = needs("image-tools", "userns")
 
@@ -86,7 +88,7 @@ def place(caller: callers.Caller, folder: pathlib.Path, layout: Layout) -> Itera
     made = Place(caller, folder)
     made("load", "-q", "-i", str(layout.path))
     yield made
-    trees.remove_tree(str(folder / "data"))
+    folders.remove_tree(str(folder / "data"))
 
 
 @pytest.fixture
@@ -98,7 +100,7 @@ def data(
     monkeypatch.setenv("VISCUM_DATA", str(folder / "data"))
     monkeypatch.setenv("VISCUM_RUN", str(folder / "run"))
     monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(folder / "registries.conf"))
-    images.load(str(layout.path))
+    image_pulling.load(str(layout.path))
     yield folder / "data"
     make_worker().remove(str(folder / "data"))
 
@@ -279,7 +281,7 @@ def test_health_and_labels_come_from_the_image(data: pathlib.Path, folder: pathl
         Healthcheck=check,
         Labels={"a": "b", "c": "d"},
     )
-    images.load(str(made.path))
+    image_pulling.load(str(made.path))
     machine = viscum.DetachedMachine.create((), image="localhost/healthy:1", labels={"c": "own"})
     try:
         assert dict(machine.config.labels) == {"a": "b", "c": "own"}
@@ -360,7 +362,7 @@ def test_an_image_is_mounted_and_unmounted(data: pathlib.Path, folder: pathlib.P
 
 def test_importing_viscum_imports_no_images() -> None:
     done = callers.make_caller("root").python(
-        "import viscum, sys; print([m for m in sys.modules if 'viscum.image' in m or 'urllib3' in m])"
+        "import viscum, sys; print([m for m in sys.modules if 'viscum.image' in m or m == 'socket'])"
     )
     assert done.stdout.strip() == b"[]", sys.version
 
@@ -411,3 +413,19 @@ def test_only_root_keeps_images_as_one_file(place: Place) -> None:
         assert "only root can keep images as EROFS" in text
         assert "hint: --storage overlay" in text
     assert "overlay" in place("store", "show")
+
+
+def test_the_policy_is_asked_once_at_a_first_start(
+    data: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    real = from_image.admit
+
+    def admit(store: Store, name: str, descriptor: Descriptor) -> None:
+        asked.append(name)
+        real(store, name, descriptor)
+
+    monkeypatch.setattr(from_image, "admit", admit)
+    assert viscum.run(["id", "-u"], image="localhost/shell:1").text == "0\n"
+    assert asked == ["localhost/shell:1"]
+    assert data.exists()

@@ -20,9 +20,9 @@ import pytest
 from imaging import Layout, Server, archive, folder_of, member, run
 from needs import needs
 from terminals import Terminal
-from viscum import image_exchange, images, storing
+from viscum import folders, image_exchange, image_pulling, images, storing
 from viscum.errors import ImageError, SpecError
-from viscum.image import short_names, trees
+from viscum.image import short_names
 from viscum.image.incoming import Incoming, Restarted
 from viscum.image.layers import Layers
 from viscum.image.platforms import parse_platform
@@ -51,7 +51,7 @@ def data(monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path) -> Iterator[path
     monkeypatch.setenv("VISCUM_SHORT_NAMES", str(folder / "cache" / "short.conf"))
     monkeypatch.setattr("viscum.image.registry.STALLED_SECONDS", 0.01)
     yield folder / "data"
-    trees.remove_tree(str(folder / "data"))
+    folders.remove_tree(str(folder / "data"))
 
 
 def noise(seed: int, size: int = MIB) -> bytes:
@@ -69,7 +69,7 @@ def layout(folder: pathlib.Path) -> Layout:
 
 
 def take(layout: Layout, number: object) -> images.Image:
-    return images.pull_file("oci", f"{layout.path}:localhost/{number}:1", OWN)
+    return image_pulling.pull(f"oci:{layout.path}:localhost/{number}:1", OWN, Settings())
 
 
 def files_of(store: Store) -> set[str]:
@@ -265,7 +265,7 @@ def test_a_layer_is_unpacked_while_it_comes_and_has_no_name_before(
             handler.wfile.write(body[3 * MIB :])
 
         server.answers[path] = (200, {"Content-Length": str(len(body))}, slowly)
-        images.pull(f"{server.host}/r:x", OWN, PLAIN)
+        image_pulling.pull(f"{server.host}/r:x", OWN, PLAIN)
     (names,) = seen
     assert [name for name in names if not name.startswith("new-")] == []
     assert images.check(images.own_store()) == []
@@ -286,11 +286,11 @@ def test_bytes_of_another_digest_get_no_name(folder: pathlib.Path, data: pathlib
         with pytest.raises(
             ImageError, match=f"has the digest sha256:{hashlib.sha256(other).hexdigest()}"
         ):
-            images.pull(f"{server.host}/r:x", OWN, PLAIN)
+            image_pulling.pull(f"{server.host}/r:x", OWN, PLAIN)
         assert os.listdir(data / "layers") == []
         assert os.listdir(data / "pulls") == []
         server.answers[path] = (200, {}, body)
-        assert images.pull(f"{server.host}/r:x", OWN, PLAIN).name
+        assert image_pulling.pull(f"{server.host}/r:x", OWN, PLAIN).name
 
 
 def test_a_download_that_begins_anew_is_unpacked_anew(
@@ -311,7 +311,7 @@ def test_a_download_that_begins_anew_is_unpacked_anew(
 
         # It breaks off, and knows no Range.
         server.answers[path] = (200, {"Content-Length": str(len(body))}, broken)
-        images.pull(f"{server.host}/r:x", OWN, PLAIN)
+        image_pulling.pull(f"{server.host}/r:x", OWN, PLAIN)
     assert len(asked) > 1
     assert asked[1].startswith("bytes=")
     (layer,) = [path for path in (data / "layers").iterdir() if path.is_dir()]
@@ -350,10 +350,11 @@ def test_readers_of_what_comes_wait_fail_and_notice(folder: pathlib.Path) -> Non
 
 KILLED = """
 import sys, threading, os, time, random
-from viscum import images
+from viscum import image_pulling
+from viscum.image.transport import Settings
 from viscum.image.platforms import parse_platform
 threading.Timer(float(sys.argv[2]), lambda: os.kill(os.getpid(), 9)).start()
-images.pull_file("oci", sys.argv[1], parse_platform(None), None, sys.argv[3] or None)
+image_pulling.pull("oci:" + sys.argv[1], parse_platform(None), Settings(), None, sys.argv[3] or None)
 """
 
 
@@ -378,7 +379,7 @@ def test_pulls_killed_anywhere_leave_a_store_that_is_whole(
                 assert os.stat(f"{store.layers}/{name}/{file}").st_size == 2 * MIB
         assert not [fault for fault in images.check(store) if "digest" in fault.what]
     assert -9 in ends
-    image = images.pull_file("oci", place, OWN, None, storage or None)
+    image = image_pulling.pull(f"oci:{place}", OWN, Settings(), None, storage or None)
     assert image.name == "localhost/x:1"
     images.collect(images.own_store(), everything=True)
     assert images.check(images.own_store()) == []
@@ -448,7 +449,7 @@ def test_without_a_terminal_nothing_is_chosen(two: tuple[Server, Server]) -> Non
 
 def test_a_name_is_remembered_only_once_it_was_pulled(two: tuple[Server, Server]) -> None:
     with pytest.raises(ImageError):
-        images.pull("n1", OWN, PLAIN, ask=lambda _text, choices: choices[0])
+        image_pulling.pull("n1", OWN, PLAIN, ask=lambda _text, choices: choices[0])
     assert not os.path.exists(short_names.path())
     with Terminal([VISCUM, "run", "n1:latest", "/x"]) as terminal:
         terminal.expect(r"which one\?")
@@ -464,11 +465,11 @@ def test_other_modes_ask_as_podman_does(two: tuple[Server, Server], folder: path
         return choices[1]
 
     configure(folder, *two, "disabled")
-    assert images.pull("n1", OWN, PLAIN, ask=ask).name == f"{two[1].host}/n1:latest"
+    assert image_pulling.pull("n1", OWN, PLAIN, ask=ask).name == f"{two[1].host}/n1:latest"
     assert not asked
     configure(folder, *two, "permissive")
-    images.pull("n1", OWN, PLAIN, ask=ask)
-    images.pull("n1", OWN, PLAIN, ask=ask)
+    image_pulling.pull("n1", OWN, PLAIN, ask=ask)
+    image_pulling.pull("n1", OWN, PLAIN, ask=ask)
     assert asked == ["n1"]
 
 
@@ -488,7 +489,7 @@ def test_chosen_names_are_kept_beside_others(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_strange_words_for_storage_are_refused(layout: Layout) -> None:
     with pytest.raises(SpecError, match="unknown"):
-        images.obtain("localhost/n1:1", storage="btrfs")
+        image_pulling.obtain("localhost/n1:1", storage="btrfs")
     assert images.own_store().names() == {}
     take(layout, "n1")
 
@@ -506,10 +507,10 @@ def test_folders_nested_deep_come_run_and_go(folder: pathlib.Path) -> None:
     )
     layers = [archive(member(f"f{number}", b"x")) for number in range(5)]
     made.image("localhost/deep:1", [*layers, deep])
-    image = images.pull_file("oci", f"{made.path}:localhost/deep:1", OWN)
+    image = image_pulling.pull(f"oci:{made.path}:localhost/deep:1", OWN, Settings())
     (flat,) = images.prepare(image).layers
     assert "flat-" in flat
-    with trees.opened(flat) as top:
+    with folders.opened(flat) as top:
         with open(
             os.open("/".join([*["d"] * (depth - 1), "f"]), os.O_RDONLY, dir_fd=top), "rb"
         ) as file:
@@ -523,7 +524,7 @@ def test_closed_folders_are_removed(folder: pathlib.Path) -> None:
     made = Layout(folder / "layout")
     closed = archive(folder_of("a", 0o500), folder_of("a/b", 0), member("a/b/c", b"x", mode=0))
     made.image("localhost/closed:1", [closed])
-    image = images.pull_file("oci", f"{made.path}:localhost/closed:1", OWN)
+    image = image_pulling.pull(f"oci:{made.path}:localhost/closed:1", OWN, Settings())
     images.remove(images.own_store(), image.name)
     assert os.listdir(images.own_store().layers) == []
 
@@ -540,7 +541,7 @@ def test_layers_of_an_archive_are_read_apart(folder: pathlib.Path) -> None:
     sys.setswitchinterval(1e-6)
     try:
         for name in ("archive.tar", "archive.tar.gz") * 3:
-            (image,) = images.load(str(folder / name))
+            (image,) = image_pulling.load(str(folder / name))
             images.remove(images.own_store(), image.name)
     finally:
         sys.setswitchinterval(switch)
@@ -571,11 +572,11 @@ def test_a_layer_waits_for_all_below_it(folder: pathlib.Path, data: pathlib.Path
     bottom = archive(folder_of("d", 0o711), *(member(f"d/{n}", b"x" * 9) for n in range(4000)))
     middle, top = archive(member("m", b"")), archive(member("d/new", b""))
     made.image("localhost/three:1", [bottom, middle, top])
-    image = images.pull_file("oci", f"{made.path}:localhost/three:1", OWN)
+    image = image_pulling.pull(f"oci:{made.path}:localhost/three:1", OWN, Settings())
     for chain in (image.chains[0], image.chains[2]):
         name = data / "layers" / chain.replace(":", "-")
         pathlib.Path(f"{name}.json").unlink()
-        trees.remove_tree(str(name))
-    images.pull_file("oci", f"{made.path}:localhost/three:1", OWN)
+        folders.remove_tree(str(name))
+    image_pulling.pull(f"oci:{made.path}:localhost/three:1", OWN, Settings())
     there = data / "layers" / image.chains[2].replace(":", "-") / "d"
     assert stat.S_IMODE(there.stat().st_mode) == 0o711

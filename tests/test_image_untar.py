@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from imaging import archive, digest, folder_of, link, member, run, tree
 from needs import needs
-from viscum import native
+from viscum import folders, native
 from viscum.errors import ImageError
 from viscum.image import trees
 from viscum.image.incoming import Stored
@@ -37,7 +37,7 @@ def unpack(
     top.mkdir(exist_ok=True)
     if flags is None:
         flags = ROOT_FLAGS if os.geteuid() == 0 else USER_FLAGS
-    with trees.opened(str(top)) as folder:
+    with folders.opened(str(top)) as folder:
         untar = native.Untar(folder, flags, limit, 10_000)
         for at in range(0, len(data), step or len(data) or 1):
             untar.feed(data[at : at + (step or len(data))])
@@ -384,7 +384,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
     (path / "outside").mkdir()
     (path / "outside/a").write_text("kept")
     yield path
-    trees.remove_tree(str(path))
+    folders.remove_tree(str(path))
 
 
 @given(_entries, st.integers(0, 600))
@@ -400,7 +400,7 @@ def test_no_archive_reaches_outside(
     top = ground / "out"
     with contextlib.suppress(native.TarFailure):
         unpack(archive(*made), top, step=step)
-    trees.remove_tree(str(top))
+    folders.remove_tree(str(top))
     assert sorted(path.name for path in ground.iterdir()) == ["outside"]
     assert [(path.name, path.read_text()) for path in (ground / "outside").iterdir()] == [
         ("a", "kept")
@@ -416,5 +416,5 @@ def test_any_bytes_end_cleanly(ground: pathlib.Path, data: bytes, step: int) -> 
     block[148:156] = b"%06o\0 " % sum(block)
     with contextlib.suppress(native.TarFailure):
         unpack(bytes(block) + data[512:], ground / "out", step=step)
-    trees.remove_tree(str(ground / "out"))
+    folders.remove_tree(str(ground / "out"))
     assert [path.name for path in ground.iterdir()] == ["outside"]

@@ -441,3 +441,18 @@ def test_damaged_machine_is_told_and_can_be_removed(root_place: Place, text: str
     assert "damaged" in complaint or "version" in complaint
     root_place("rm", "-f", machine_id)
     assert len(root_place.machines()) == 1
+
+
+DEEP = """
+cd /srv
+below=$(printf 'abcd/%.0s' $(seq 400))
+for n in 1 2 3; do mkdir -p $below && cd -P $below || exit; done
+"""
+
+
+def test_layer_with_folders_nested_thousands_deep_is_removed(place: Place) -> None:
+    """Deeper than a path can be long, and than Python calls itself."""
+    place("run", "-d", "--name", "deep", "--", "sh", "-c", DEEP)
+    assert place("wait", "deep") == "0\n"
+    place("rm", "deep")
+    assert [path for path in (place.data / "machines").iterdir() if path.is_dir()] == []

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import time
 
+from .compact_json import dumps, loads
 from .errors import ImageError, TrustError, ViscumError
 from .frozen import Frozen
 from .image.store import EVIDENCE, FROM_INDEX, Store, open_store
@@ -198,7 +198,7 @@ def _path(key: str) -> str:
 def _recall(key: str) -> Verdict | None:
     try:
         with open(_path(key), "rb") as file:
-            made, until, files = json.loads(file.read())
+            made, until, files = loads(file.read())
         return Verdict(made, until, tuple((path, tuple(known)) for path, known in files))
     except (OSError, ValueError, TypeError):
         return None
@@ -207,7 +207,7 @@ def _recall(key: str) -> Verdict | None:
 def _keep(key: str, verdict: Verdict) -> None:
     if verdict.until <= verdict.made:
         return
-    data = json.dumps([verdict.made, verdict.until, verdict.files]).encode()
+    data = dumps([verdict.made, verdict.until, verdict.files]).encode()
     try:
         make_folder(data_folder(), "trust", "trust/verdicts")
         keep_file(_path(key), data, MAX_KEPT)

@@ -6,9 +6,10 @@ from _json import encode_basestring_ascii, make_scanner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-__all__ = ["dumps", "loads"]
+__all__ = ["dumps", "loads", "reader"]
 
 
 class _Plain:
@@ -23,23 +24,33 @@ class _Plain:
     memo: dict[str, str] = {}  # noqa: RUF012 - the scanner's, for one call
 
 
-_scan = make_scanner(_Plain())  # type: ignore[arg-type]
+def reader(context: object) -> Callable[[bytes], Any]:
+    """Return what reads JSON as a `json.JSONDecoder` with the fields of `context` does."""
+    scan = make_scanner(context)  # type: ignore[arg-type]
+
+    def read(data: bytes) -> Any:
+        text = data.decode("utf-8").strip(" \t\n\r")
+        try:
+            value, end = scan(text, 0)
+        except StopIteration:
+            raise ValueError("not JSON") from None
+        except SystemError:  # the scanner wants to raise an error of `json`, which is not imported
+            import json  # noqa: F401
+
+            value, end = scan(text, 0)
+        if end != len(text):
+            raise ValueError("more than one value")
+        return value
+
+    return read
+
+
+_read = reader(_Plain())
 
 
 def loads(data: bytes) -> Any:
     """Return what `data` says; raises ValueError where it is not JSON."""
-    text = data.decode("utf-8")
-    try:
-        value, end = _scan(text.lstrip(), 0)
-    except StopIteration:
-        raise ValueError("not JSON") from None
-    except SystemError:  # the scanner wants to raise an error of `json`, which is not imported
-        import json
-
-        return json.loads(text)
-    if text.lstrip()[end:].strip():
-        raise ValueError("more than one value")
-    return value
+    return _read(data)
 
 
 def dumps(value: object) -> str:

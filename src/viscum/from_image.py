@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from . import images
+from . import folders, images
 from .admission import admit
 from .errors import SpecError
 from .images import Image, Root
@@ -23,20 +23,12 @@ MAX_KEPT = 64
 
 
 def _admitted(options: Mapping[str, object]) -> Root:
-    """Return what a machine needs of the image in `options`, if the policy allows it now."""
-    root = _root(options)
-    if root.descriptor is not None:
-        admit(images.own_store(), root.name, root.descriptor)
-    return root
-
-
-def _root(options: Mapping[str, object]) -> Root:
-    """Return what a machine needs of the image in `options`; looked up once while the names of
-    the store stand for the same.
+    """Return what a machine needs of the image in `options`, if the policy allows it now; looked up
+    once while the names of the store stand for the same.
     """
     asked = options["image"]
     if isinstance(asked, Root):
-        return asked
+        return _allowed(asked)
     storage = None if options.get("storage") is None else str(options["storage"])
     if isinstance(asked, Image):
         return _prepared(asked, storage)
@@ -47,14 +39,22 @@ def _root(options: Mapping[str, object]) -> Root:
     key = (asked, policy, platform, storage, images.identity())
     known = _roots.get(key)
     if known is not None and os.path.exists(known.layers[0]):
-        return known
+        return _allowed(known)
+    from . import image_pulling
+
     given = None if platform is None else str(platform)
-    found = images.obtain(asked, policy=policy, platform=given, storage=storage)
+    found = image_pulling.obtain(asked, policy=policy, platform=given, storage=storage)
     root = _prepared(found, storage)
     if policy in ("missing", "never"):
         if len(_roots) >= MAX_KEPT:
             _roots.clear()
         _roots[(*key[:-1], images.identity())] = root
+    return root
+
+
+def _allowed(root: Root) -> Root:
+    if root.descriptor is not None:
+        admit(images.own_store(), root.name, root.descriptor)
     return root
 
 
@@ -109,7 +109,7 @@ def _missing_folder(root: Root, path: str) -> bool:
     below = path.strip("/").encode("utf-8", "surrogateescape")
     with shown(root.layers) as layers:
         for layer in layers:
-            with trees.opened(layer) as folder:
+            with folders.opened(layer) as folder:
                 try:
                     os.close(native.open_inside(folder, below, os.O_PATH | os.O_DIRECTORY))
                 except OSError:

@@ -12,16 +12,15 @@ from .image.platforms import parse_platform
 from .image.reference import parse_reference, split_transport
 from .image.room import open_room
 from .image.store import Store
+from .image_pulling import load, split_path
 from .images import (
     Image,
     collect,
     configured_registries,
     find,
-    load,
     open_layers,
     own_store,
     read_image,
-    split_path,
 )
 from .storing import machine_layers
 

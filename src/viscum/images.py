@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 
-from .admission import Gate
 from .errors import ImageError, SpecError
 from .frozen import Frozen
-from .image import short_names
 from .image.image_files import ImageFiles
 from .image.layers import chain_ids
 from .image.manifest import (
@@ -29,11 +27,9 @@ from .storing import (
     SOURCE,
     check,
     collect,
-    machine_layers,
     mounted,
     open_layers,
     own_store,
-    take_in,
 )
 
 TYPE_CHECKING = False
@@ -42,7 +38,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .image.layers import Layers
-    from .image.pulling import Chosen, Progress, Puller, Source
+    from .image.pulling import Progress
     from .image.registries import Registries
     from .image.room import Room
     from .image.transport import Settings
@@ -62,7 +58,6 @@ __all__ = [
     "prepare",
 ]
 
-PULL_WORDS = ("always", "missing", "never", "newer")
 MIN_DIGITS = 4
 
 
@@ -138,6 +133,8 @@ class Image(Frozen):
             tls_verify=tls_verify, creds=creds, authfile=authfile, cert_dir=cert_dir
         )
         wanted = parse_platform(platform)
+        from .image_pulling import pull
+
         return cls._made(pull(reference, wanted, settings, progress, storage))
 
     @classmethod
@@ -282,7 +279,7 @@ def parse_check(text: str) -> None:
         parse_reference(rest)
 
 
-# Pulling.
+# Running.
 
 
 def check_storage(storage: str | None) -> None:
@@ -296,220 +293,11 @@ def check_storage(storage: str | None) -> None:
         )
 
 
-def _puller(store: Store, reference: str, progress: Progress | None, storage: str | None) -> Puller:
-    from .image.pulling import Puller
-
-    check_storage(storage)
-    gate, layers = Gate(reference), open_layers(store)
-    return Puller(store, layers, trust=gate, notes=gate.notes, progress=progress, storage=storage)
-
-
-def pull(
-    text: str,
-    platform: Platform,
-    settings: Settings,
-    progress: Progress | None = None,
-    storage: str | None = None,
-    ask: Ask | None = None,
-) -> Image:
-    """Take an image into the store; see `Image.pull`. `ask` chooses where a short name could stand
-    for several; what was chosen and pulled, it stands for from then on.
+def kept_as(store: Store, files: ImageFiles, chain: str, storage: str | None) -> str:
+    """Return how an image with a chain of layers is to be kept: as asked, as it is, else as the
+    store has new ones.
     """
-    transport, rest = split_transport(text)
-    if transport != "docker":
-        return pull_file(transport, rest, platform, progress, storage)
-    registries = configured_registries()
-    choices = registries.choices(rest)
-    if ask is not None and len(choices) > 1 and registries.mode != "disabled":
-        chosen = ask(rest, choices)
-        image = _pull_first((chosen,), registries, settings, platform, progress, storage)
-        short_names.remember(parse_reference(rest, "localhost").path, chosen.repository)
-        return image
-    found = registries.candidates(rest)
-    return _pull_first(found, registries, settings, platform, progress, storage)
-
-
-def _pull_first(
-    references: Sequence[Reference],
-    registries: Registries,
-    settings: Settings,
-    platform: Platform,
-    progress: Progress | None,
-    storage: str | None,
-) -> Image:
-    failure: ImageError | None = None
-    for reference in references:
-        full = reference if reference.tag or reference.digest else reference.replace(tag="latest")
-        try:
-            return _pull_reference(full, registries, settings, platform, progress, storage)
-        except ImageError as error:
-            failure = failure or error
-    raise failure or ImageError("there is no registry to ask")
-
-
-def _pull_reference(
-    reference: Reference,
-    registries: Registries,
-    settings: Settings,
-    platform: Platform,
-    progress: Progress | None,
-    storage: str | None,
-) -> Image:
-    from .image.pulling import open_repository
-
-    with open_repository(reference, registries, settings) as (repository, data, top):
-        puller = _puller(own_store(), f"docker://{reference}", progress, storage)
-        chosen = puller.choose(repository, data, top, platform)
-        return _take(puller, repository, chosen, str(reference))
-
-
-def _take(puller: Puller, source: Source, chosen: Chosen, name: str) -> Image:
-    if not chosen.config.diff_ids:
-        raise ImageError(f"{name} has no layer", hint="there is nothing in it to run")
-    store, taken = puller.store, []
-
-    def add() -> None:
-        with open_room(store, puller.layers) as room, store.use():
-            taken.append(puller.pull(source, chosen, name, room))
-
-    take_in(store, add, chosen.blobs)
-    puller.layers.settle()
-    if os.path.lexists(puller.files.path(chain_ids(chosen.config.diff_ids)[-1])):
-        collect(store, kept=machine_layers())  # the other way to keep it, where nobody needs that
-    return Image(name, taken[0], chosen.manifest, chosen.config)
-
-
-def split_path(transport: str, rest: str) -> tuple[str, str]:
-    """Return path and name of `PATH[:NAME]`."""
-    if transport == "dir":
-        return os.path.abspath(rest), ""
-    path, _, name = rest.partition(":")
-    if not path:
-        raise ImageError(f"{transport}:{rest} names no path", hint=f"{transport}:PATH[:NAME]")
-    return os.path.abspath(path), name
-
-
-def _own_name(path: str, name: str) -> str:
-    """Return the name in the store of an image from a file: its own, where that is one."""
-    try:
-        reference = parse_reference(name, "localhost")
-    except ImageError:
-        pass
-    else:
-        if not is_short(name):
-            return str(reference if reference.tag else reference.replace(tag="latest"))
-    base = os.path.basename(path.rstrip("/")).partition(".")[0].lower()
-    base = "".join(c if c.isascii() and c.isalnum() else "-" for c in base).strip("-") or "image"
-    while "--" in base:
-        base = base.replace("--", "-")
-    tag = "".join(c for c in name if c.isascii() and (c.isalnum() or c in "_.-")).lstrip(".-")
-    if name and is_short(name) and ":" in name:
-        with contextlib.suppress(ImageError):
-            return str(parse_reference(name, "localhost"))
-    return f"localhost/{base}:{tag[:128] or 'latest'}"
-
-
-def pull_file(
-    transport: str,
-    rest: str,
-    platform: Platform,
-    progress: Progress | None = None,
-    storage: str | None = None,
-) -> Image:
-    """Take an image of a layout, an archive or a `dir:` folder into the store."""
-    from .image.sources import open_source
-
-    path, name = split_path(transport, rest)
-    with open_source(transport, path) as source:
-        return _take_file(source, f"{transport}:{path}", name, platform, progress, storage)
-
-
-def _take_file(
-    source: object,
-    asked: str,
-    name: str,
-    platform: Platform,
-    progress: Progress | None,
-    storage: str | None,
-) -> Image:
-    from .image.sources import DockerArchive, LayoutSource
-
-    assert isinstance(source, (LayoutSource, DockerArchive))  # noqa: S101 - for the types
-    puller = _puller(own_store(), asked + (f":{name}" if name else ""), progress, storage)
-    data, top = source.manifest(name)
-    chosen = puller.choose(source, data, top, platform)
-    if not name and len(source.names()) == 1:
-        name = source.names()[0]
-    return _take(puller, source, chosen, _own_name(asked.partition(":")[2], name))
-
-
-def load(path: str, progress: Progress | None = None, storage: str | None = None) -> list[Image]:
-    """Take every image of an archive or a layout into the store."""
-    from .image.sources import Archive, LayoutSource, open_source
-
-    transport = "oci"
-    if not os.path.isdir(path):
-        with contextlib.closing(Archive(path)) as archive:
-            transport = "oci-archive" if "oci-layout" in archive.members else "docker-archive"
-    loaded: list[Image] = []
-    own = parse_platform(None)
-    with open_source(transport, os.path.abspath(path)) as source:
-        names = source.names()
-        if isinstance(source, LayoutSource) and len(names) > 1 and "" in names:
-            raise ImageError(f"{path} has several images without names", hint="viscum pull oci:…")
-        asked = f"{transport}:{os.path.abspath(path)}"
-        loaded += [_take_file(source, asked, name, own, progress, storage) for name in names]
-    return loaded
-
-
-# Running.
-
-
-def _fresh(image: Image, settings: Settings) -> bool:
-    """Return whether an image of the store is what its registry has under the name now."""
-    from .image.pulling import open_repository
-
-    reference = parse_reference(image.name.partition("@")[0])
-    digests = (image.digest, image.descriptor.note(FROM_INDEX))
-    with open_repository(reference, configured_registries(), settings) as (_, _, top):
-        return top.digest in digests
-
-
-def obtain(
-    text: str,
-    *,
-    policy: str = "missing",
-    platform: str | None = None,
-    settings: Settings | None = None,
-    progress: Progress | None = None,
-    storage: str | None = None,
-    ask: Ask | None = None,
-) -> Image:
-    """Return an image, pulled as `policy` says: always, missing, never or newer."""
-    check_storage(storage)
-    if policy not in PULL_WORDS:
-        raise SpecError(f"pull {policy!r} is unknown", hint=f"one of: {', '.join(PULL_WORDS)}")
-    wanted = parse_platform(platform)
-    transport, _ = split_transport(text)
-    store = own_store()
-    here: Image | None = None
-    if transport == "docker" and policy != "always":
-        found = find_name(store, split_transport(text)[1])
-        if found is not None:
-            here = read_image(store, *found, wanted)
-            given = Platform(here.config.os, here.config.architecture).plain()
-            fits = given.architecture == wanted.architecture or not platform
-            here = here if fits or policy == "never" else None
-    if here is not None and policy in ("missing", "never"):
-        return here
-    if policy == "never":
-        raise ImageError(f"image {text!r} is not in the store", hint="drop --pull never")
-    settings = settings or _settings()
-    if here is not None:
-        with contextlib.suppress(ImageError):
-            if _fresh(here, settings):
-                return here
-    return pull(text, wanted, settings, progress, storage, ask)
+    return storage or ("erofs" if files.ready(chain) else read_settings(store.folder).storage)
 
 
 def prepare(image: Image, storage: str | None = None) -> Root:
@@ -520,10 +308,7 @@ def prepare(image: Image, storage: str | None = None) -> Root:
     store = own_store()
     layers, chains = open_layers(store), image.chains
     files = ImageFiles(layers)
-    wanted = storage or (
-        "erofs" if files.ready(chains[-1]) else read_settings(store.folder).storage
-    )
-    if wanted == "erofs" and not os.geteuid():
+    if kept_as(store, files, chains[-1], storage) == "erofs" and not os.geteuid():
         if not files.ready(chains[-1]):
             _make_file(store, files, image)
         roots: tuple[str, ...] = (files.path(chains[-1]),)

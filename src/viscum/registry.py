@@ -345,9 +345,12 @@ def remove_entry(record: Record) -> None:
 
 
 def _remove_tree(path: str) -> None:
-    import shutil
+    from .folders import remove_tree
 
-    shutil.rmtree(path, ignore_errors=True)
+    try:
+        remove_tree(path)
+    except OSError:
+        return
 
 
 class Locked:

@@ -45,9 +45,13 @@ def own_store() -> Store:
 
 def open_layers(store: Store) -> Layers:
     """Return the unpacked layers of a store."""
+    return layers_module.Layers(store, _worker)
+
+
+def _worker() -> layers_module.Worker:
     from .unpacker import make_worker
 
-    return layers_module.Layers(store, make_worker())
+    return make_worker()
 
 
 # What goes, and what stays.

@@ -13,7 +13,7 @@ import json
 import os
 import sys
 
-from . import native
+from . import folders, native
 from .errors import ImageError
 from .image import trees
 from .image.incoming import Stored
@@ -70,8 +70,8 @@ def _explain(failure: BaseException) -> ImageError:
 
 
 def _is_host_root() -> bool:
-    with open("/proc/self/uid_map", encoding="ascii") as file:
-        return os.geteuid() == 0 and file.read().split() == ["0", "0", "4294967295"]
+    with open("/proc/self/uid_map", "rb") as file:
+        return os.geteuid() == 0 and file.read().split() == [b"0", b"0", b"4294967295"]
 
 
 def _flags() -> int:
@@ -94,7 +94,7 @@ class LocalWorker:
     ) -> int:
         """Unpack a layer; see `viscum.image.layers.Worker`."""
         try:
-            with trees.opened(target) as folder, contextlib.closing(blob.open()) as file:
+            with folders.opened(target) as folder, contextlib.closing(blob.open()) as file:
                 untar = native.Untar(folder, _flags(), MAX_BYTES, MAX_ENTRIES)
                 told = unpack_stream(file, untar, diff_id, room)
         except native.TarFailure as failure:
@@ -131,7 +131,7 @@ class LocalWorker:
                 "only root can keep images as EROFS: the kernel mounts them for nobody else",
                 hint="--storage overlay",
             )
-        with open(path, "xb", buffering=0) as file, trees.opened(folder) as root:
+        with open(path, "xb", buffering=0) as file, folders.opened(folder) as root:
             with Hashed(file) as out:
                 write_image(root, out.write, allow)
             file.flush()
@@ -140,11 +140,11 @@ class LocalWorker:
 
     def remove(self, path: str) -> None:
         """Remove a folder and what is in it, or a file."""
-        trees.remove_tree(path)
+        folders.remove_tree(path)
 
     def sync(self, folder: str) -> None:
         """Have the file system of `folder` on disk."""
-        with trees.opened(folder) as fd:
+        with folders.opened(folder) as fd:
             native.sync_file_system(fd)
 
 

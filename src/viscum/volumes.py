@@ -41,6 +41,7 @@ __all__ = [
 VERSION = 1
 NEW, GONE = ".new-", ".gone-"
 PATIENCE_SECONDS = 10
+DYING_SECONDS = 1.0
 RANDOM_DIGITS = 64
 MAX_RECORD = 1 << 20
 
@@ -252,11 +253,27 @@ def prepare(mounts: Iterable[Mount], identity: tuple[int, int]) -> list[int]:
 # The end.
 
 
+def _lock_alone(folder: str) -> int:
+    """Return a descriptor that holds a folder for nobody else, soon; raises OSError.
+
+    Of a command that was killed while it launched, the half-made machine has the command's
+    descriptors and dies after it: whoever reaped the command may be here before that.
+    """
+    until = time.monotonic() + DYING_SECONDS
+    while True:
+        try:
+            return _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(DYING_SECONDS / 50)
+
+
 def _empty(folder: str) -> None:
     """Remove a folder and what is in it, following no link; raises OSError."""
-    from shutil import rmtree
+    from .folders import remove_tree
 
-    rmtree(folder)
+    remove_tree(folder)
 
 
 def remove(
@@ -271,7 +288,7 @@ def remove(
     """
     home = find(name).folder.removesuffix("/data")
     try:
-        fd = _lock(home, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fd = _lock_alone(home)
     except BlockingIOError:
         hint = "end the machine that uses it first"
         raise ViscumError(f"volume {name!r} is in use", hint=hint) from None

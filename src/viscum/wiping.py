@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from .folders import remove_tree
 
 __all__ = ["wipe"]
 
@@ -18,26 +16,16 @@ def wipe(path: str) -> None:
     """Remove a folder of this user's. What in it belongs to subordinate ids is removed by a
     machine, whose root is above them. What cannot be removed stays: `viscum prune` tries again.
     """
-    import shutil
-
-    shutil.rmtree(path, onerror=_open_up)
+    _remove(path)
     if os.path.lexists(path) and os.geteuid() != 0:
         _wipe_inside(path)
-        shutil.rmtree(path, ignore_errors=True)
+        _remove(path)
 
 
-def _open_up(act: Callable[..., object], path: str, _error: object) -> None:
-    """A folder may be closed even to its owner, as overlayfs leaves its own."""
+def _remove(path: str) -> None:
     try:
-        os.chmod(os.path.dirname(path), 0o700, follow_symlinks=False)
-        if os.path.isdir(path) and not os.path.islink(path):
-            os.chmod(path, 0o700)
-            import shutil
-
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            act(path)
-    except (OSError, NotImplementedError):
+        remove_tree(path)
+    except OSError:
         return
 
 

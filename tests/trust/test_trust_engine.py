@@ -4,6 +4,7 @@ wants TLS and a password, and signers that others wrote where there are such.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -27,7 +28,7 @@ from test_trust_notation import House
 
 import imaging
 from needs import needs
-from viscum.image import trees
+from viscum import folders
 from viscum.image.manifest import OCI_MANIFEST
 from viscum.image.registries import Endpoint
 from viscum.image.registry import Repository
@@ -56,7 +57,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 @pytest.fixture
 def viscum(folder: pathlib.Path, host: Registry) -> Iterator[Engine]:
     yield Engine(folder, host)
-    trees.remove_tree(str(folder / "data"))
+    folders.remove_tree(str(folder / "data"))
 
 
 @dataclasses.dataclass
@@ -77,6 +78,8 @@ class Makers:
         self.host = host
         self.keys = keys
         self.layout = layout
+        self.open = contextlib.ExitStack()
+        """What is closed after the test."""
 
     def file(self, name: str, data: bytes) -> pathlib.Path:
         path = self.viscum.folder / name
@@ -167,6 +170,7 @@ class Makers:
         pair = f"{engine.USER}:{engine.PASSWORD}"
         settings = Settings(creds=pair, cert_dir=str(self.host.trusted))
         repository = Repository(Endpoint(registry, path), settings, writes=True)
+        self.open.callback(repository.close)
         data, descriptor = repository.manifest(tag)
         return repository, data, descriptor.digest
 
@@ -219,8 +223,10 @@ class Makers:
 
 
 @pytest.fixture
-def makers(viscum: Engine, host: Registry, keys: Keys, images: imaging.Layout) -> Makers:
-    return Makers(viscum, host, keys, images)
+def makers(viscum: Engine, host: Registry, keys: Keys, images: imaging.Layout) -> Iterator[Makers]:
+    made = Makers(viscum, host, keys, images)
+    with made.open:
+        yield made
 
 
 KINDS = ("skopeo", "podman", "gpg", "cosign", "referred", "bundle", "jws", "cose")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from ..compact_json import reader
 from ..errors import ImageError
 
 TYPE_CHECKING = False
@@ -34,6 +33,21 @@ def _constant(word: str) -> object:
     raise ValueError(f"{word} is no number of JSON")
 
 
+class _Strict:
+    """What the scanner is told of documents."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = staticmethod(_pairs)
+    parse_float = float
+    parse_int = int
+    parse_constant = staticmethod(_constant)
+    memo: dict[str, str] = {}  # noqa: RUF012 - the scanner's, for one call
+
+
+_read = reader(_Strict())
+
+
 def _check_depth(value: object) -> None:
     rest = [(value, 0)]
     while rest:
@@ -51,7 +65,7 @@ def parse(data: bytes, what: str, limit: int = MAX_DOCUMENT) -> dict[str, object
     if len(data) > limit:
         raise ImageError(f"{what} has {len(data)} bytes, more than {limit}")
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_pairs, parse_constant=_constant)
+        value = _read(data)
         _check_depth(value)
         if b"\\u" in data:
             write(value)  # halves of characters are no text
@@ -66,6 +80,8 @@ def parse(data: bytes, what: str, limit: int = MAX_DOCUMENT) -> dict[str, object
 
 def write(value: object) -> bytes:
     """Return `value` as JSON, the same bytes for the same value."""
+    import json
+
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 

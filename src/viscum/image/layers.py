@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import time
@@ -82,18 +83,23 @@ def chain_ids(diff_ids: Iterable[str]) -> list[str]:
 
 def boot_id() -> str:
     """Return what tells this boot from others."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        return file.read().decode().strip()
 
 
 class Layers:
-    """The unpacked layers of a store; `worker` touches what is in them."""
+    """The unpacked layers of a store; whoever `find_worker` returns touches what is in them."""
 
-    def __init__(self, store: Store, worker: Worker) -> None:
+    def __init__(self, store: Store, find_worker: Callable[[], Worker]) -> None:
         self.store = store
-        self.worker = worker
+        self._find_worker = find_worker
         self.folder = store.layers
         self.lock_file = f"{store.folder}/layers.lock"
+
+    @functools.cached_property
+    def worker(self) -> Worker:
+        """Who works on layers."""
+        return self._find_worker()
 
     def path(self, chain: str) -> str:
         """Return where the folder of a chain is or would be."""

@@ -20,6 +20,7 @@ __all__ = [
     "parse_config",
     "parse_descriptor",
     "parse_manifest",
+    "plain_type",
 ]
 
 OCI = "application/vnd.oci.image."
@@ -147,6 +148,11 @@ def _own_type(value: dict[str, object], given: str, what: str) -> str:
         if key in value:
             raise ImageError(f"{what} is of media type {kind!r} and has {key!r}")
     return kind
+
+
+def plain_type(media_type: str) -> str:
+    """Return a media type, empty for the one that says nothing."""
+    return "" if media_type == "application/octet-stream" else media_type
 
 
 def parse_manifest(data: bytes, media_type: str = "", what: str = "manifest") -> Index | Manifest:

@@ -9,7 +9,8 @@ import tarfile
 
 from ..attributes import pack_attributes
 from ..errors import ImageError
-from .trees import FOLDER, is_opaque, is_whiteout, opened
+from ..folders import FOLDER, opened
+from .trees import is_opaque, is_whiteout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

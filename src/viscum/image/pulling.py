@@ -5,33 +5,36 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 from ..errors import ImageError, ViscumError
 from ..frozen import Frozen
 from . import layers as layers_module
 from .image_files import ImageFiles
 from .incoming import Incoming, Restarted
-from .manifest import Descriptor, Index, Manifest, layer_compression, parse_config, parse_manifest
+from .manifest import (
+    Descriptor,
+    Index,
+    Manifest,
+    layer_compression,
+    parse_config,
+    parse_manifest,
+    plain_type,
+)
 from .platforms import Platform, choose
-from .registry import NotThere, Repository
 from .room import OverQuota
 from .settings import read_settings
 from .store import FROM_INDEX, Partial
+from .together import work_together
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Callable, Sequence
     from typing import Protocol
 
     from .layers import Layers
     from .manifest import Config
-    from .reference import Reference
-    from .registries import Registries
     from .room import Room
     from .store import Store
-    from .transport import Settings
 
     class Source(Protocol):
         """Where an image comes from."""
@@ -55,7 +58,7 @@ if TYPE_CHECKING:
     Notes = Callable[[Store], tuple[tuple[str, str], ...]]
 
 
-__all__ = ["Chosen", "Puller", "open_repository"]
+__all__ = ["Chosen", "Puller"]
 
 DOWNLOADS = 3
 UNPACKS = max(1, min(4, os.cpu_count() or 1))
@@ -76,30 +79,6 @@ class Chosen(Frozen):
     def blobs(self) -> tuple[Descriptor, ...]:
         """All that it takes in the store."""
         return (self.top, self.descriptor, self.manifest.config, *self.manifest.layers)
-
-
-@contextlib.contextmanager
-def open_repository(
-    reference: Reference, registries: Registries, settings: Settings, target: str = ""
-) -> Iterator[tuple[Repository, bytes, Descriptor]]:
-    """Find `reference` at one of its places; yield the repository and the manifest there."""
-    failure: ImageError | None = None
-    for endpoint in registries.endpoints(reference):
-        repository = Repository(
-            endpoint, settings, name=reference.repository, helpers=registries.helpers
-        )
-        try:
-            data, descriptor = repository.manifest(target or reference.target)
-        except ImageError as error:
-            repository.close()
-            failure = error
-            continue
-        try:
-            yield repository, data, descriptor
-        finally:
-            repository.close()
-        return
-    raise failure or NotThere(f"{reference} is nowhere")
 
 
 class Puller:
@@ -126,7 +105,7 @@ class Puller:
 
     def choose(self, source: Source, data: bytes, top: Descriptor, platform: Platform) -> Chosen:
         """Return the image for a platform, once it is trusted."""
-        made = parse_manifest(data, _known(top.media_type), f"manifest {top.digest}")
+        made = parse_manifest(data, plain_type(top.media_type), f"manifest {top.digest}")
         top = top.replace(media_type=made.media_type)
         descriptor, one = top, data
         if isinstance(made, Index):
@@ -184,21 +163,29 @@ class Puller:
         chains = layers_module.chain_ids(chosen.config.diff_ids)
         one_file = self.storage != "overlay" and self.files.ready(chains[-1])
         room.take(self._lacking(chosen))
-        self.fill(source, chosen, room, unpacks=not one_file)
+        notes: list[tuple[str, str]] = []
+
+        def keep() -> None:
+            self.layers.settle()
+            notes.extend(self._keep_documents(chosen))
+
+        self.fill(source, chosen, room, keep, unpacks=not one_file)
         if self._storage() == "erofs":
             self.files.make(chains, room)
         elif self.storage == "overlay":
             self.files.retire(chains[-1])
-        descriptor = chosen.descriptor
-        if chosen.top.digest != descriptor.digest:
-            self.store.add(chosen.top_data, chosen.top.digest)
-            descriptor = descriptor.replace(annotations=((FROM_INDEX, chosen.top.digest),))
-        notes = (*descriptor.annotations, *self.notes(self.store))
-        descriptor = descriptor.replace(annotations=notes)
-        self.store.add(chosen.config_data, chosen.manifest.config.digest)
-        self.store.add(chosen.data, chosen.descriptor.digest)
+        descriptor = chosen.descriptor.replace(annotations=tuple(notes))
         self.store.name(name, descriptor)
         return descriptor
+
+    def _keep_documents(self, chosen: Chosen) -> Sequence[tuple[str, str]]:
+        """Have all in the store that is no layer; return the annotations of the image."""
+        self.store.add(chosen.config_data, chosen.manifest.config.digest)
+        self.store.add(chosen.data, chosen.descriptor.digest)
+        if chosen.top.digest == chosen.descriptor.digest:
+            return self.notes(self.store)
+        self.store.add(chosen.top_data, chosen.top.digest)
+        return ((FROM_INDEX, chosen.top.digest), *self.notes(self.store))
 
     def _storage(self) -> str:
         return self.storage or read_settings(self.store.folder).storage
@@ -211,37 +198,38 @@ class Puller:
                 lacking += max(0, blob.size - self.store.partial_size(blob))
         return lacking
 
-    def fill(self, source: Source, chosen: Chosen, room: Room, *, unpacks: bool) -> None:
-        """Take in the layers of an image, several at a time; the first failure ends it. A layer is
-        unpacked while it comes.
+    def fill(
+        self,
+        source: Source,
+        chosen: Chosen,
+        room: Room,
+        beside: Callable[[], None],
+        *,
+        unpacks: bool,
+    ) -> None:
+        """Take in the layers of an image that are not there, several at a time, with something to
+        do `beside`; the first failure ends it. A layer is unpacked while it comes.
         """
-        wanted, diff_ids = chosen.manifest.layers, chosen.config.diff_ids
-        chains = layers_module.chain_ids(diff_ids)
-        done = [threading.Event() for _ in wanted]
-        stopped = threading.Event()
-        downloads, unpackers = ThreadPoolExecutor(DOWNLOADS), ThreadPoolExecutor(UNPACKS)
-        futures: list[Future[None]] = []
+        diff_ids = chosen.config.diff_ids
+        chains, stopped = layers_module.chain_ids(diff_ids), threading.Event()
         works: list[_LayerWork] = []
-        for index, layer in enumerate(wanted):
-            above = chains[: index + 1]
-            work = _LayerWork(self, source, layer, above, diff_ids[index], stopped, unpacks=unpacks)
-            works.append(work)
-            futures.append(downloads.submit(work.download))
-            if unpacks:
-                below = done[index - 1] if index else None
-                futures.append(unpackers.submit(work.unpack, room, below, done[index]))
-        try:
-            finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in finished:
-                future.result()
-        finally:
+        for index, layer in enumerate(chosen.manifest.layers):
+            if self.store.has(layer) and (not unpacks or self.layers.ready(chains[index])):
+                self.progress(layer.digest, "there", layer.size, layer.size)
+                continue
+            below = works[-1].done if works else None
+            made = layer, chains[: index + 1], diff_ids[index], below
+            works.append(_LayerWork(self, source, made, stopped, room if unpacks else None))
+
+        def stop() -> None:
             stopped.set()
-            for event in done:
-                event.set()
             for work in works:
+                work.done.set()
                 work.blob.end(_Stopped("stopped"))
-            downloads.shutdown(cancel_futures=True)
-            unpackers.shutdown(cancel_futures=True)
+
+        downloads = [work.download for work in works]
+        unpacked = [work.unpack for work in works if unpacks]
+        work_together((1, [beside]), (DOWNLOADS, downloads), (UNPACKS, unpacked), stop=stop)
 
 
 class _Stopped(ImageError):
@@ -249,27 +237,27 @@ class _Stopped(ImageError):
 
 
 class _LayerWork:
-    """One layer on its way into the store and out of its archive."""
+    """One layer on its way into the store, and out of its archive where there is `room` for that.
+
+    `layer` comes with the chain of layers up to it, its diff id, and what tells that the one below
+    it, which comes too, is done.
+    """
 
     def __init__(
         self,
         puller: Puller,
         source: Source,
-        layer: Descriptor,
-        chains: Sequence[str],
-        diff_id: str,
+        layer: tuple[Descriptor, Sequence[str], str, threading.Event | None],
         stopped: threading.Event,
-        *,
-        unpacks: bool,
+        room: Room | None,
     ) -> None:
         self.puller = puller
         self.source = source
-        self.layer = layer
-        self.chains = chains
-        self.diff_id = diff_id
+        self.layer, self.chains, self.diff_id, self.below = layer
         self.stopped = stopped
-        self.unpacks = unpacks
-        self.blob = Incoming(puller.store.blob_path(layer.digest))
+        self.room = room
+        self.done = threading.Event()
+        self.blob = Incoming(puller.store.blob_path(self.layer.digest))
 
     def _tell(self, what: str, done: int = 0) -> None:
         if self.stopped.is_set():
@@ -298,33 +286,29 @@ class _LayerWork:
         return self._tell_next()
 
     def _tell_next(self) -> None:
-        self._tell("unpacking" if self.unpacks else "done", self.layer.size)
+        self._tell("unpacking" if self.room else "done", self.layer.size)
 
-    def unpack(self, room: Room, below: threading.Event | None, done: threading.Event) -> None:
+    def unpack(self) -> None:
         """Unpack the blob while it comes; once more where the download had to begin anew."""
-
-        def ready() -> None:
-            if below is not None:
-                below.wait()
-            if self.stopped.is_set():
-                raise _Stopped("stopped")
-
-        layers, rest = self.puller.layers, (self.layer, self.diff_id, self.chains, ready)
+        layers, rest = self.puller.layers, (self.layer, self.diff_id, self.chains, self._ready)
         try:
-            layers.unpack(*rest, room=room, blob=self.blob)
+            layers.unpack(*rest, room=self.room, blob=self.blob)
         except Restarted:
             self.blob.whole()
-            layers.unpack(*rest, room=room)
+            layers.unpack(*rest, room=self.room)
         except OverQuota:
             raise
         except ImageError:
             self.blob.whole()  # other bytes than those asked for are the reason then
             raise
         self.blob.whole()
-        ready()  # where this layer was there, those below it may not be: whoever waits needs all
-        done.set()
+        self._ready()  # those above this layer wait for all below, where it was there itself too
+        self.done.set()
         self._tell("done", self.layer.size)
 
-
-def _known(media_type: str) -> str:
-    return "" if media_type == "application/octet-stream" else media_type
+    def _ready(self) -> None:
+        """Wait for the layers below."""
+        if self.below is not None:
+            self.below.wait()
+        if self.stopped.is_set():
+            raise _Stopped("stopped")

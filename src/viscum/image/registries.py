@@ -7,11 +7,10 @@ import os
 from ..errors import ImageError
 from ..frozen import Frozen
 from . import short_names
+from .configuration import read_toml
 from .reference import Reference, is_short, parse_reference
 
 __all__ = ["Endpoint", "Registries", "read_registries"]
-
-MAX_FILE = 1 << 20
 
 
 class Endpoint(Frozen):
@@ -148,14 +147,14 @@ def read_registries(files: list[str] | None = None) -> Registries:
     rules: dict[str, Rule] = {}
     aliases: dict[str, str] = {}
     for path in paths:
-        table = _read(path)
+        table = read_toml(path)
         made = made.replace(**_globals(table, path, made))
         for rule in _rules(table, path):
             rules[rule.prefix] = rule
         aliases.update(_aliases(table, path))
     chosen = short_names.path()
     if files is None and os.path.exists(chosen):
-        aliases.update(_aliases(_read(chosen), chosen))
+        aliases.update(_aliases(read_toml(chosen), chosen))
     known = tuple((name, value) for name, value in aliases.items() if value)
     search = made.search if paths and any(_is_main(path) for path in paths) else None
     if search is None:
@@ -165,21 +164,6 @@ def read_registries(files: list[str] | None = None) -> Registries:
 
 def _is_main(path: str) -> bool:
     return not path.rpartition("/")[0].endswith(".conf.d")
-
-
-def _read(path: str) -> dict[str, object]:
-    import tomllib
-
-    try:
-        with open(path, "rb") as file:
-            text = file.read(MAX_FILE + 1).decode()
-        if len(text) > MAX_FILE:
-            raise ImageError(f"{path}: more than {MAX_FILE} bytes")
-        return tomllib.loads(text)
-    except OSError as error:
-        raise ImageError(f"{path}: {(error.strerror or '').lower()}") from None
-    except (ValueError, RecursionError) as error:
-        raise ImageError(f"{path} is no usable TOML: {error}") from None
 
 
 def _take(table: dict[str, object], key: str, kind: type, path: str, default: object) -> object:

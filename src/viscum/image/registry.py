@@ -5,25 +5,25 @@ from __future__ import annotations
 import binascii
 import re
 import time
-import urllib.parse
-
-import urllib3
 
 from ..errors import ImageError
-from . import auth, document
+from . import document
+from .addresses import join, origin
 from .manifest import ACCEPTED, OCI_INDEX, Descriptor, digest_of, parse_descriptor
 from .reference import check_digest, is_digest
-from .transport import Connection, explain, join, origin
+from .transport import Connection, explain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from .auth import Credentials
+    from .http import Answer
     from .registries import Endpoint
     from .store import Partial
     from .transport import Settings
 
-__all__ = ["NotThere", "Repository"]
+__all__ = ["NotThere", "Repository", "bounded"]
 
 MAX_TOKEN = 1 << 20
 MAX_ERROR = 64 << 10
@@ -64,9 +64,8 @@ class Repository:
         self.actions = "pull,push" if writes else "pull"
         self.connection = Connection(endpoint.registry, settings, insecure=endpoint.insecure)
         self._base = ""
-        self._keeps_signatures = False
         self._header: str | None = None
-        self._credentials: auth.Credentials | None = None
+        self._credentials: Credentials | None = None
         self._scopes: set[str] = set()
 
     def close(self) -> None:
@@ -79,46 +78,42 @@ class Repository:
     # The way in.
 
     def _find(self) -> str:
-        """Return where the registry's API is: https, or http for an insecure one."""
-        if self._base:
-            return self._base
-        host = HUB if self.endpoint.registry == "docker.io" else self.endpoint.registry
-        schemes = ("https", "http") if self.connection.insecure else ("https",)
-        for scheme in schemes:
-            base = f"{scheme}://{host}/v2/"
-            try:
-                answer = self.connection.request("GET", base)
-            except ImageError:
-                if scheme == schemes[-1]:
-                    raise
-                continue
-            answer.drain_conn()
-            answer.release_conn()
-            self._base = base
-            said = answer.headers.get("X-Registry-Supports-Signatures", "")
-            self._keeps_signatures = said == "1"
-            if answer.status == 401:
-                self._authorize(answer)
-            break
+        """Return where the registry's API is: https, or http for an insecure one that has that."""
+        if not self._base:
+            host = HUB if self.endpoint.registry == "docker.io" else self.endpoint.registry
+            plain = self.connection.insecure and self._is_plain(host)
+            self._base = f"http{'' if plain else 's'}://{host}/v2/"
         return self._base
+
+    def _is_plain(self, host: str) -> bool:
+        """Return whether an insecure registry speaks no TLS. A port that was named speaks one or
+        the other, and is asked in plain words, which tell nothing: `ssl` takes longer to import.
+        """
+        if ":" in host.rpartition("]")[2]:
+            answer = self.connection.ask_once(f"http://{host}/v2/")
+            return answer is not None and answer.status in (200, 401)
+        try:
+            self.connection.request("GET", f"https://{host}/v2/").finish()
+        except ImageError:
+            return True
+        return False
 
     def check_login(self) -> None:
         """Have the registry check the credentials; raises ImageError where it refuses them."""
-        base = self._find()
-        headers = {"Authorization": self._header} if self._header else {}
-        answer = self.connection.request("GET", base, headers)
-        self._expect(answer, (200,), "login")
+        self._expect(self._call("GET", self._find()), (200,), "login")
 
-    def _known(self, registry: str) -> auth.Credentials | None:
+    def _known(self, registry: str) -> Credentials | None:
+        from . import auth
+
         if self.settings.creds is not None and registry == self.endpoint.registry:
             return auth.parse_pair(self.settings.creds)
         file, helpers = self.settings.authfile, self.helpers
         path = self.endpoint.path if registry == self.endpoint.registry else ""
         return auth.find_credentials(registry, path, file=file, helpers=helpers)
 
-    def _authorize(self, answer: urllib3.BaseHTTPResponse) -> None:
+    def _authorize(self, answer: Answer) -> None:
         """Do what a refusal asks for: a password with each request, or a token."""
-        challenge = answer.headers.get("WWW-Authenticate", "")
+        challenge = answer.header("WWW-Authenticate")
         kind, _, rest = challenge.partition(" ")
         values = {key.lower(): quoted or bare for key, quoted, bare in _CHALLENGE.findall(rest)}
         known = self._known(self.endpoint.registry)
@@ -137,7 +132,7 @@ class Repository:
                 hint="Basic and Bearer are understood",
             )
 
-    def _may_see(self, realm: str, known: auth.Credentials | None) -> auth.Credentials | None:
+    def _may_see(self, realm: str, known: Credentials | None) -> Credentials | None:
         """Return the credentials that the token server at `realm` gets: those of the registry
         where it is of the same owner by its name, else its own from the files.
         """
@@ -147,7 +142,9 @@ class Repository:
             return known
         return self._known(host if port in (80, 443) else f"{host}:{port}")
 
-    def _token(self, values: Mapping[str, str], known: auth.Credentials | None) -> str:
+    def _token(self, values: Mapping[str, str], known: Credentials | None) -> str:
+        from urllib.parse import urlencode
+
         realm = values["realm"]
         if origin(self._base)[0] == "https" and origin(realm)[0] != "https":
             raise ImageError(f"the token server {realm[:200]!r} is not https")
@@ -159,12 +156,12 @@ class Repository:
         known = self._may_see(realm, known)
         if known and known.token:
             extra = [("grant_type", "refresh_token"), ("refresh_token", known.token)]
-            form = urllib.parse.urlencode([*extra, ("client_id", "viscum"), *fields])
+            form = urlencode([*extra, ("client_id", "viscum"), *fields])
             kind = {"Content-Type": "application/x-www-form-urlencoded"}
             answer = self.connection.request("POST", realm, kind, form.encode())
         else:
             join = "&" if "?" in realm else "?"
-            url = realm + join + urllib.parse.urlencode(fields)
+            url = realm + join + urlencode(fields)
             answer = self.connection.request(
                 "GET", url, {"Authorization": known.basic} if known else {}
             )
@@ -181,7 +178,7 @@ class Repository:
         path: str,
         headers: Mapping[str, str] | None = None,
         body: bytes | Callable[[], Iterator[bytes]] | None = None,
-    ) -> urllib3.BaseHTTPResponse:
+    ) -> Answer:
         """Return the answer to a request for what is at `path` below the repository."""
         base = self._find()
         url = path if "://" in path else f"{base}{self.endpoint.path}/{path}"
@@ -193,14 +190,13 @@ class Repository:
             answer = self.connection.request(method, url, sent, stream)
             if answer.status != 401 or attempt or origin(url) != origin(base):
                 return answer
-            answer.drain_conn()
-            answer.release_conn()
+            answer.finish()
             self._authorize(answer)
         raise AssertionError
 
     def _expect(
         self,
-        answer: urllib3.BaseHTTPResponse,
+        answer: Answer,
         statuses: tuple[int, ...],
         what: str,
         limit: int = document.MAX_DOCUMENT,
@@ -208,12 +204,12 @@ class Repository:
         """Return the body of an answer of one of `statuses`; raises ImageError for others."""
         try:
             if answer.status in statuses:
-                return _bounded(answer, limit, what)
-            text = _bounded(answer, MAX_ERROR, what)
-        except urllib3.exceptions.HTTPError as error:
+                return bounded(answer, limit, what)
+            text = bounded(answer, MAX_ERROR, what)
+        except OSError as error:
             raise ImageError(f"{self}: {what}: {error}") from None
         finally:
-            answer.release_conn()
+            answer.finish()
         raise self._refused(answer.status, text, what)
 
     def _refused(self, status: int, body: bytes, what: str) -> ImageError:
@@ -241,8 +237,8 @@ class Repository:
         """Return manifest or index `target`, a tag or a digest, as bytes and what they are."""
         what = f"manifest {target}"
         answer = self._call("GET", f"manifests/{target}", {"Accept": ", ".join(ACCEPTED)})
-        media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        said = answer.headers.get("Docker-Content-Digest", "")
+        media_type = answer.header("Content-Type").partition(";")[0].strip().lower()
+        said = answer.header("Docker-Content-Digest")
         data = self._expect(answer, (200,), what)
         digest = digest_of(data, target.partition(":")[0] if is_digest(target) else "sha256")
         if is_digest(target) and digest != target:
@@ -255,7 +251,7 @@ class Repository:
     def head(self, target: str) -> str:
         """Return the digest that a tag stands for, empty where the registry does not tell."""
         answer = self._call("HEAD", f"manifests/{target}", {"Accept": ", ".join(ACCEPTED)})
-        said = answer.headers.get("Docker-Content-Digest", "")
+        said = answer.header("Docker-Content-Digest")
         self._expect(answer, (200,), f"manifest {target}")
         return said if is_digest(said) else ""
 
@@ -271,7 +267,7 @@ class Repository:
     def _put_manifest(self, target: str, data: bytes, media_type: str) -> bool:
         answer = self._call("PUT", f"manifests/{target}", {"Content-Type": media_type}, data)
         self._expect(answer, (200, 201, 202), f"manifest {target}")
-        return "OCI-Subject" in answer.headers
+        return bool(answer.header("OCI-Subject"))
 
     def tags(self) -> list[str]:
         """Return the tags of the repository."""
@@ -282,7 +278,7 @@ class Repository:
             data = self._expect(answer, (200,), "tags")
             value = document.parse(data, "list of tags")
             found += document.list_of(value, "tags", str, "list of tags")
-            after = re.match(r"<([^>]+)>;\s*rel=\"?next", answer.headers.get("Link", ""))
+            after = re.match(r"<([^>]+)>;\s*rel=\"?next", answer.header("Link"))
             if not after:
                 break
             path = join(f"{self._base}{self.endpoint.path}/{path}", after[1])
@@ -292,8 +288,10 @@ class Repository:
         """Return the descriptors of what refers to a manifest, by the API or by the tag that
         stands for it where there is none.
         """
+        from urllib.parse import quote
+
         check_digest(digest)
-        filters = f"?artifactType={urllib.parse.quote(artifact_type)}" if artifact_type else ""
+        filters = f"?artifactType={quote(artifact_type)}" if artifact_type else ""
         answer = self._call("GET", f"referrers/{digest}{filters}", {"Accept": OCI_INDEX})
         try:
             data = self._expect(answer, (200,), "referrers")
@@ -308,10 +306,13 @@ class Repository:
 
     def signatures(self, digest: str) -> list[bytes]:
         """Return what the API extension for signatures has, where the registry offers it."""
-        base = self._find().removesuffix("v2/")
-        if not self._keeps_signatures:
+        base = self._find()
+        told = self._call("GET", base)
+        told.finish()
+        if told.header("X-Registry-Supports-Signatures") != "1":
             return []
-        url = f"{base}extensions/v2/{self.endpoint.path}/signatures/{check_digest(digest)}"
+        top = f"{base.removesuffix('v2/')}extensions/v2/{self.endpoint.path}"
+        url = f"{top}/signatures/{check_digest(digest)}"
         try:
             answer = self._call("GET", url)
             value = document.parse(self._expect(answer, (200,), "signatures"), "signatures")
@@ -339,8 +340,7 @@ class Repository:
     def has_blob(self, digest: str) -> bool:
         """Return whether the repository has a blob."""
         answer = self._call("HEAD", f"blobs/{digest}")
-        answer.drain_conn()
-        answer.release_conn()
+        answer.finish()
         return answer.status == 200
 
     def fetch(self, partial: Partial, progress: Callable[[int], None]) -> None:
@@ -351,7 +351,7 @@ class Repository:
             before = partial.size
             try:
                 self._fetch_rest(partial, progress)
-            except (urllib3.exceptions.HTTPError, OSError) as error:
+            except OSError as error:
                 failures = 0 if partial.size > before else failures + 1
                 if failures >= RESUMES:
                     raise explain(error, self._base) from None
@@ -368,8 +368,7 @@ class Repository:
         if answer.status == 416 or (start and not _goes_on(answer, start)):
             partial.restart()
             if answer.status != 200:
-                answer.drain_conn()
-                answer.release_conn()
+                answer.finish()
                 answer = self._call("GET", f"blobs/{wanted.digest}")
         if answer.status not in (200, 206):
             self._expect(answer, (), f"blob {wanted.digest}")
@@ -380,12 +379,14 @@ class Repository:
         except BaseException:
             answer.close()
             raise
-        answer.release_conn()
+        answer.finish()
 
     def mount(self, digest: str, source: str) -> bool:
         """Have the registry take a blob over from another of its repositories."""
         self._scopes.add(f"repository:{source}:pull")
-        query = urllib.parse.urlencode({"mount": digest, "from": source})
+        from urllib.parse import urlencode
+
+        query = urlencode({"mount": digest, "from": source})
         answer = self._call("POST", f"blobs/uploads/?{query}")
         self._expect(answer, (201, 202), f"blob {digest}")
         return answer.status == 201
@@ -403,7 +404,7 @@ class Repository:
     def _upload(self, digest: str, size: int, body: bytes | Callable[[], Iterator[bytes]]) -> None:
         answer = self._call("POST", "blobs/uploads/", {"Content-Length": "0"}, b"")
         self._expect(answer, (202,), f"upload of {digest}")
-        target = answer.headers.get("Location", "")
+        target = answer.header("Location")
         url = join(f"{self._base}{self.endpoint.path}/", target)
         if origin(self._base)[0] == "https" and origin(url)[0] != "https":
             raise ImageError(f"{self}: an upload is sent from https to http")
@@ -425,12 +426,12 @@ def _file_pieces(path: str, progress: Callable[[int], None]) -> Iterator[bytes]:
             progress(done)
 
 
-def _goes_on(answer: urllib3.BaseHTTPResponse, start: int) -> bool:
-    given = answer.headers.get("Content-Range", "")
+def _goes_on(answer: Answer, start: int) -> bool:
+    given = answer.header("Content-Range")
     return answer.status == 206 and given.startswith(f"bytes {start}-")
 
 
-def _bounded(answer: urllib3.BaseHTTPResponse, limit: int, what: str) -> bytes:
+def bounded(answer: Answer, limit: int, what: str) -> bytes:
     """Read a body of at most `limit` bytes; raises ImageError for a longer one."""
     parts, size = [], 0
     while data := answer.read(READ):

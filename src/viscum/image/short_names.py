@@ -6,16 +6,15 @@ It goes before the aliases of registries.conf (containers-registries.conf(5)).
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 
 from ..errors import ImageError
+from .configuration import read_toml
 from .locks import Lock
 
 __all__ = ["path", "remember"]
 
 NAME = "containers/short-name-aliases.conf"
-MAX_FILE = 1 << 20
 
 
 def path() -> str:
@@ -30,21 +29,16 @@ def path() -> str:
 
 
 def _known(file: str) -> dict[str, str]:
-    import tomllib
-
-    try:
-        with open(file, "rb") as read:
-            table = tomllib.loads(read.read(MAX_FILE).decode())
-    except FileNotFoundError:
+    if not os.path.exists(file):
         return {}
-    except (ValueError, RecursionError) as error:
-        raise ImageError(f"{file} is no usable TOML: {error}") from None
-    aliases = table.get("aliases", {})
+    aliases = read_toml(file).get("aliases", {})
     return {str(k): str(v) for k, v in aliases.items()} if isinstance(aliases, dict) else {}
 
 
 def remember(name: str, repository: str) -> None:
     """Have the short name `name` stand for `repository` from now on; raises ImageError."""
+    import json
+
     file = path()
     temporary = f"{file}.{os.getpid()}"
     try:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import urllib.parse
-
-import urllib3
-
 from ..errors import ImageError
-from .registry import NotThere, Repository
+from .addresses import authority, origin
+from .registry import NotThere, Repository, bounded
 from .transport import Connection, Settings, explain
 
 TYPE_CHECKING = False
@@ -27,9 +24,11 @@ class Signatures:
 
     def lookaside(self, url: str) -> bytes | None:
         """Return what a file or web address of a lookaside storage has, None where nothing is."""
-        kind = urllib.parse.urlsplit(url).scheme
+        from urllib.parse import unquote, urlsplit
+
+        kind = urlsplit(url).scheme
         if kind == "file":
-            return _read_file(urllib.parse.unquote(urllib.parse.urlsplit(url).path))
+            return _read_file(unquote(urlsplit(url).path))
         if kind not in ("http", "https"):
             raise ImageError(f"{url[:200]!r} is no address of signatures", hint="file, http, https")
         return fetch(url, Settings(), MAX_SIGNATURE)
@@ -62,22 +61,19 @@ class Signatures:
 
 def fetch(url: str, settings: Settings, limit: int) -> bytes | None:
     """Return what a web address has, at most `limit` bytes; None where nothing is."""
-    connection = Connection(urllib.parse.urlsplit(url).netloc, settings)
+    connection = Connection(authority(origin(url)), settings)
+    answer = connection.request("GET", url)
     try:
-        answer = connection.request("GET", url)
         if answer.status == 404:
-            answer.drain_conn()
             return None
         if answer.status != 200:
             raise ImageError(f"{url}: status {answer.status}")
-        data = answer.read(limit + 1)
-    except urllib3.exceptions.HTTPError as error:
+        return bounded(answer, limit, url)
+    except OSError as error:
         raise explain(error, url) from None
     finally:
+        answer.close()
         connection.close()
-    if len(data) > limit:
-        raise ImageError(f"{url} has more than {limit} bytes")
-    return data
 
 
 def _read_file(path: str) -> bytes | None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import shutil
 import tarfile
-from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import ImageError
 from . import compression, document
 from .manifest import Descriptor, Manifest
 from .replacing import replace_file
 from .store import EMPTY, LAYOUT, NAME, Store
+from .together import work_together
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,10 +46,8 @@ def push(
     """Put an image of the store into a registry; return the digest of its manifest there."""
     manifest = _one(store, descriptor)
     blobs = list({each.digest: each for each in (manifest.config, *manifest.layers)}.values())
-    with ThreadPoolExecutor(UPLOADS) as uploads:
-        done = [uploads.submit(_upload, store, repository, blob, progress) for blob in blobs]
-        for one in done:
-            one.result()
+    uploads = [functools.partial(_upload, store, repository, blob, progress) for blob in blobs]
+    work_together((UPLOADS, uploads))
     data = store.read(descriptor.digest, "manifest")
     target = reference.digest or reference.tag or "latest"
     return repository.put_manifest(target, data, descriptor.media_type)

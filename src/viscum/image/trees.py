@@ -1,4 +1,4 @@
-"""Folders of layers: laid over each other, copied from, removed. Every step is by descriptor and
+"""Folders of layers: laid over each other, copied from. Every step is by descriptor and
 follows no link, since what is in them came from strangers.
 """
 
@@ -8,27 +8,18 @@ import contextlib
 import os
 import stat
 
+from ..folders import FOLDER, drop, opened
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     OpenInside = Callable[[int, bytes, int], int]
 
-__all__ = ["complete", "flatten", "hides", "is_opaque", "is_whiteout", "remove_tree", "set_opaque"]
+__all__ = ["complete", "flatten", "hides", "is_opaque", "is_whiteout", "set_opaque"]
 
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
 CHUNK = 1 << 20
-
-
-@contextlib.contextmanager
-def opened(name: str | bytes, flags: int = FOLDER, dir_fd: int | None = None) -> Iterator[int]:
-    """Open a folder and close it again."""
-    fd = os.open(name, flags, dir_fd=dir_fd)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def is_whiteout(is_: os.stat_result) -> bool:
@@ -52,50 +43,6 @@ def set_opaque(folder: int) -> None:
     for name in OPAQUE[: 2 if os.geteuid() == 0 else 1]:
         with contextlib.suppress(PermissionError):
             os.setxattr(folder, name, b"y")
-
-
-def remove_tree(path: str) -> None:
-    """Remove a folder with all that is in it, whatever its modes are, or a file; fine where it is
-    gone.
-    """
-    parent, name = os.path.split(path)
-    try:
-        with opened(parent) as folder:
-            _drop(folder, name)
-    except FileNotFoundError:
-        return
-
-
-def _remove(folder: int, name: str) -> None:
-    """Remove a folder, without recursion: an archive may nest folders thousands deep."""
-    with _opened_to_change(name, folder) as top:
-        found = [""]
-        for path in found:  # grows meanwhile
-            with _opened_to_change(path or ".", top) as fd:
-                for below in os.listdir(fd):
-                    try:
-                        os.unlink(below, dir_fd=fd)
-                    except (IsADirectoryError, PermissionError):
-                        found.append(f"{path}/{below}" if path else below)
-        for path in reversed(found[1:]):
-            os.rmdir(path, dir_fd=top)
-    os.rmdir(name, dir_fd=folder)
-
-
-@contextlib.contextmanager
-def _opened_to_change(path: str, dir_fd: int) -> Iterator[int]:
-    """Open a folder, and have its owner write to it."""
-    try:
-        fd = os.open(path, FOLDER, dir_fd=dir_fd)
-    except PermissionError:
-        os.chmod(path, 0o700, dir_fd=dir_fd)
-        fd = os.open(path, FOLDER, dir_fd=dir_fd)
-    try:
-        if not os.fstat(fd).st_mode & 0o200:
-            os.fchmod(fd, 0o700)
-        yield fd
-    finally:
-        os.close(fd)
 
 
 # One folder for many layers.
@@ -137,7 +84,7 @@ def _lay_folder(source: int, into: int) -> list[str]:
             folders.append(name)
             _make(into, name)
         elif is_whiteout(is_):
-            _drop(into, name)
+            drop(into, name)
         else:
             _link(source, into, name)
     return folders
@@ -160,23 +107,14 @@ def _link(source: int, into: int, name: str) -> None:
         try:
             os.link(name, name, src_dir_fd=source, dst_dir_fd=into, follow_symlinks=False)
         except FileExistsError:
-            _drop(into, name)
+            drop(into, name)
             continue
         return
 
 
-def _drop(into: int, name: str) -> None:
-    try:
-        os.unlink(name, dir_fd=into)
-    except FileNotFoundError:
-        return
-    except (IsADirectoryError, PermissionError):
-        _remove(into, name)
-
-
 def _empty(folder: int) -> None:
     for name in os.listdir(folder):
-        _drop(folder, name)
+        drop(folder, name)
 
 
 def copy_attributes(source: int, into: int, *, owners: bool) -> None:

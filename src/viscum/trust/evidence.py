@@ -7,7 +7,6 @@ is not there, so a policy that wants other signatures refuses the image until it
 from __future__ import annotations
 
 import base64
-import json
 
 from .strict import read_json
 
@@ -81,6 +80,8 @@ class Recorder:
         """Return all answers as bytes; none where there was none."""
         if not self.answers:
             return b""
+        import json
+
         made = {key: _encoded(answer) for key, answer in self.answers.items()}
         return json.dumps(made, sort_keys=True).encode()
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 
+from ..compact_json import dumps, reader
 from ..errors import TrustError
 
 TYPE_CHECKING = False
@@ -29,10 +29,25 @@ def _constant(name: str) -> object:
     raise ValueError(f"{name} is no JSON")
 
 
+class _Rules:
+    """What the scanner is told."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = _Members
+    parse_float = float
+    parse_int = int
+    parse_constant = staticmethod(_constant)
+    memo: dict[str, str] = {}  # noqa: RUF012 - the scanner's, for one call
+
+
+_read = reader(_Rules())
+
+
 def member_path(path: str, name: str) -> str:
     """Return the path of the member `name` of the object at `path`."""
     plain = name.isascii() and name.replace("_", "a").replace("-", "a").isalnum()
-    return f"{path}.{name}" if plain else f"{path}[{json.dumps(name)}]"
+    return f"{path}.{name}" if plain else f"{path}[{dumps(name)}]"
 
 
 class Value:
@@ -160,8 +175,10 @@ def read_json(data: bytes, source: str, *, limit: int = MAX_BYTES) -> Value:
     if len(data) > limit:
         raise TrustError(f"{source}: has {len(data)} bytes, more than {limit}")
     try:
-        raw = json.loads(data.decode("utf-8"), object_pairs_hook=_Members, parse_constant=_constant)
+        raw = _read(data)
         if b"\\u" in data:
+            import json
+
             json.dumps(raw, ensure_ascii=False).encode()  # halves of characters are no text
     except RecursionError:
         raise TrustError(f"{source}: is nested too deep") from None

@@ -57,7 +57,7 @@ def choose_image(parsed: Parsed) -> str | None:
 
 def obtain(parsed: Parsed, name: str) -> object:
     """Return the image, pulled as --pull says."""
-    from ... import images
+    from ... import image_pulling
     from .choosing_name import ask
     from .options import settings
     from .progress import Bars
@@ -66,7 +66,7 @@ def obtain(parsed: Parsed, name: str) -> object:
     if policy in ("always", "newer") or name.startswith(PREFIXES[1:]):
         parsed.options["image_may_change"] = True  # a plan of it is good for this time only
     with Bars() as bars:
-        return images.obtain(
+        return image_pulling.obtain(
             name,
             policy=policy,
             platform=parsed.text("platform"),

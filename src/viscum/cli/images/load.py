@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ... import image_exchange, images
+from ... import image_exchange, image_pulling
 from ...errors import SpecError
 from .options import words
 from .progress import Bars
@@ -23,7 +23,7 @@ def main(parsed: Parsed) -> int:
     path, storage = parsed.text("input"), parsed.text("storage")
     with Bars(quiet=parsed.on("quiet")) as bars:
         if path is not None:
-            loaded = images.load(path, bars, storage)
+            loaded = image_pulling.load(path, bars, storage)
         else:
             if os.isatty(0):
                 raise SpecError("there is no archive to load", hint="-i FILE, or < FILE")

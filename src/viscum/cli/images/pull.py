@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ... import images
+from ... import image_pulling
 from ...image.platforms import parse_platform
 from ..several import each
 from .choosing_name import ask
@@ -25,7 +25,7 @@ def main(parsed: Parsed) -> int:
 
     def pull(name: str) -> None:
         with Bars(quiet=parsed.on("quiet")) as bars:
-            image = images.pull(name, platform, settings(parsed), bars, storage, ask())
+            image = image_pulling.pull(name, platform, settings(parsed), bars, storage, ask())
         print(image.id)
 
     return each(parsed.words, pull)

@@ -6,7 +6,7 @@ import contextlib
 
 from ...image import document
 from ...image.manifest import OCI_INDEX, Descriptor, parse_descriptor
-from ...image.pulling import open_repository
+from ...image.places import open_repository
 from ...image.reference import Reference
 from ...image.registry import Repository
 from ...image.signatures import Signatures
@@ -31,16 +31,17 @@ class RegistrySources(Signatures):
     def __init__(self, name: Name, settings: Settings, *, writes: bool = False) -> None:
         reference = Reference(name.repository, name.tag, name.digest)
         registries = configured_registries()
-        self._open = contextlib.ExitStack()
-        if writes:
-            endpoint = registries.endpoints(reference, writes=True)[-1]
-            own, helpers = reference.repository, registries.helpers
-            repository = Repository(endpoint, settings, name=own, helpers=helpers, writes=True)
-            self._open.callback(repository.close)
-            self._top = repository.manifest(reference.target)[0]
-        else:
-            found = open_repository(reference, registries, settings)
-            repository, self._top, _ = self._open.enter_context(found)
+        with contextlib.ExitStack() as opened:
+            if writes:
+                endpoint = registries.endpoints(reference, writes=True)[-1]
+                own, helpers = reference.repository, registries.helpers
+                repository = Repository(endpoint, settings, name=own, helpers=helpers, writes=True)
+                opened.callback(repository.close)
+                self._top = repository.manifest(reference.target)[0]
+            else:
+                found = open_repository(reference, registries, settings)
+                repository, self._top, _ = opened.enter_context(found)
+            self._open = opened.pop_all()
         super().__init__(repository)
 
     def close(self) -> None:

@@ -56,7 +56,7 @@ def open_image(parsed: Parsed, *, writes: bool = False) -> Iterator[tuple[Image,
 @contextlib.contextmanager
 def _open_archive(transport: str, text: str) -> Iterator[ArchiveSources]:
     from ...image.sources import open_source
-    from ...images import split_path
+    from ...image_pulling import split_path
     from .archives import ArchiveSources
 
     path, name = split_path(transport, text.partition(":")[2])
