@@ -83,11 +83,12 @@ PyObject *vs_py_wait_pressure(PyObject *module, PyObject *args) {
 }
 
 /* Where the total rose by at least `least`, or cannot be read, its index goes to `found`. */
-static Py_ssize_t sweep(const int *fds, int64_t *totals, Py_ssize_t n, int64_t least, int *found) {
+static Py_ssize_t sweep_totals(const int *fds, void *rows, Py_ssize_t n, double least, int *found) {
+    int64_t *totals = rows;
     Py_ssize_t count = 0;
     for (Py_ssize_t i = 0; i < n; i++) {
         int64_t now = held_up(fds[i]);
-        if (now >= 0 && now < totals[i] + least) continue;
+        if (now >= 0 && now < totals[i] + (int64_t)least) continue;
         totals[i] = now < 0 ? totals[i] : now;
         found[count++] = now < 0 ? (int)-i - 1 : (int)i;
     }
@@ -115,8 +116,8 @@ static int64_t used_us(int fd) {
 
 /* What is used above `rate` fills a vessel, and what is not used lets it sink: where it rises
  * above `most`, the index goes to `found`. */
-static Py_ssize_t sweep_use(const int *fds, struct vs_spending *all, Py_ssize_t n, double elapsed,
-                            int *found) {
+static Py_ssize_t sweep_use(const int *fds, void *rows, Py_ssize_t n, double elapsed, int *found) {
+    struct vs_spending *all = rows;
     Py_ssize_t count = 0;
     for (Py_ssize_t i = 0; i < n; i++) {
         struct vs_spending *s = &all[i];
@@ -132,48 +133,38 @@ static Py_ssize_t sweep_use(const int *fds, struct vs_spending *all, Py_ssize_t 
     return count;
 }
 
-/* watch_use(descriptors, spendings, elapsed): see the table in module.c. */
-PyObject *vs_py_watch_use(PyObject *module, PyObject *args) {
-    Py_buffer fds, all;
-    double elapsed;
+typedef Py_ssize_t sweeper(const int *fds, void *rows, Py_ssize_t n, double by, int *found);
+
+/* Sweep over descriptors and a row for each of `size` bytes; return the indices that it found. */
+static PyObject *swept(PyObject *args, const char *format, size_t size, sweeper *sweep) {
+    Py_buffer fds, rows;
+    double by;
     PyObject *list = NULL;
-    (void)module;
-    if (!PyArg_ParseTuple(args, "y*w*d:watch_use", &fds, &all, &elapsed)) return NULL;
+    if (!PyArg_ParseTuple(args, format, &fds, &rows, &by)) return NULL;
     Py_ssize_t n = fds.len / (Py_ssize_t)sizeof(int), count;
     int *found = PyMem_Malloc((size_t)n * sizeof(int) + 1);
-    if (all.len != n * (Py_ssize_t)sizeof(struct vs_spending)) {
-        PyErr_SetString(PyExc_ValueError, "watch_use: five figures for each descriptor");
+    if (rows.len != n * (Py_ssize_t)size) {
+        PyErr_SetString(PyExc_ValueError, "a row for each descriptor");
     } else if (!found) {
         PyErr_NoMemory();
     } else {
-        Py_BEGIN_ALLOW_THREADS count = sweep_use(fds.buf, all.buf, n, elapsed, found);
+        Py_BEGIN_ALLOW_THREADS count = sweep(fds.buf, rows.buf, n, by, found);
         Py_END_ALLOW_THREADS list = as_list(found, count);
     }
     PyMem_Free(found);
     PyBuffer_Release(&fds);
-    PyBuffer_Release(&all);
+    PyBuffer_Release(&rows);
     return list;
 }
 
-/* watch(descriptors, totals, least): see the table in module.c. */
+/* watch(descriptors, totals, least), watch_use(descriptors, spendings, elapsed): see the table in
+ * module.c. */
 PyObject *vs_py_watch(PyObject *module, PyObject *args) {
-    Py_buffer fds, totals;
-    long long least;
-    PyObject *list = NULL;
     (void)module;
-    if (!PyArg_ParseTuple(args, "y*w*L:watch", &fds, &totals, &least)) return NULL;
-    Py_ssize_t n = fds.len / (Py_ssize_t)sizeof(int), count;
-    int *found = PyMem_Malloc((size_t)n * sizeof(int) + 1);
-    if (totals.len != n * (Py_ssize_t)sizeof(int64_t)) {
-        PyErr_SetString(PyExc_ValueError, "watch: as many totals as descriptors");
-    } else if (!found) {
-        PyErr_NoMemory();
-    } else {
-        Py_BEGIN_ALLOW_THREADS count = sweep(fds.buf, totals.buf, n, least, found);
-        Py_END_ALLOW_THREADS list = as_list(found, count);
-    }
-    PyMem_Free(found);
-    PyBuffer_Release(&fds);
-    PyBuffer_Release(&totals);
-    return list;
+    return swept(args, "y*w*d:watch", sizeof(int64_t), sweep_totals);
+}
+
+PyObject *vs_py_watch_use(PyObject *module, PyObject *args) {
+    (void)module;
+    return swept(args, "y*w*d:watch_use", sizeof(struct vs_spending), sweep_use);
 }

@@ -368,7 +368,7 @@ def test_sweep_reports_what_rose_and_what_cannot_be_read(tmp_path):
         assert found == [0, 1, -3, -4]
         assert list(totals)[:2] == [5000, 3]
         assert native.watch(array("i", fds[:2]), totals[:2], 1) == []
-        with pytest.raises(ValueError, match="as many totals"):
+        with pytest.raises(ValueError, match="a row for each descriptor"):
             native.watch(array("i", fds), array("q", [0]), 1)
     finally:
         for fd in (*fds, closed):
@@ -392,7 +392,7 @@ def test_sweep_tells_who_spends(tmp_path):
         assert figures[1] == pytest.approx(90_000.0)
         assert (figures[4], figures[9]) == (pytest.approx(1.0), pytest.approx(0.1))
         assert native.watch_use(array("i", fds), figures, 1e6) == []  # it rested
-        with pytest.raises(ValueError, match="five figures"):
+        with pytest.raises(ValueError, match="a row for each descriptor"):
             native.watch_use(array("i", fds), array("d", [0.0]), 1.0)
     finally:
         for fd in fds:

@@ -8,7 +8,8 @@ from . import launching, native
 from .errors import MachineError
 from .process import Process, Streams
 from .registry import is_alive
-from .resources.limits import group_folders
+from .resources.groups import GroupSet
+from .resources.reading import read_bytes
 from .resources.usage import oom_kills
 from .rootfs import look_up_user
 
@@ -71,9 +72,9 @@ def prepare(config: Config, status: Status, spec: Spec) -> launching.Ready:
     known = launching.recall(key)
     if known is not None:
         return known
-    folders = group_folders(host.cgroups, config.group)
-    into = folders.pop("", "")
-    compiled = launching.compile_command(spec, host, tuple(folders.values()), into)
+    groups = GroupSet.of(config.group, host.cgroups)
+    v1 = tuple(path for _, path in groups.v1)
+    compiled = launching.compile_command(spec, host, v1, groups.v2)
     made = launching.load(compiled)
     launching.keep(key, made)
     return made
@@ -112,15 +113,9 @@ class _Home:
 
     def oom_kills(self) -> int:
         """Return how many processes of the machine were killed for its memory limit so far."""
-        folders = group_folders(launching.this_host().cgroups, self.config.group)
-        places = (("memory", "memory.oom_control"), ("", "memory.events"))
-        for controller, file in places:
-            try:
-                with open(f"{folders[controller]}/{file}", "rb", buffering=0) as opened:
-                    return oom_kills((None, opened.readall(), None))
-            except (KeyError, OSError):
-                continue
-        return 0
+        groups = GroupSet.of(self.config.group, launching.this_host().cgroups)
+        file = "memory.events" if groups.version("memory") == 2 else "memory.oom_control"
+        return oom_kills((None, read_bytes(f"{groups.folder('memory')}/{file}"), None))
 
     def thaw(self) -> None:
         """Nothing: whoever paused the machine lets it go on."""

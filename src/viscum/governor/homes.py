@@ -1,12 +1,13 @@
-"""A CPU for each machine that yields, while one that goes first is at work.
+"""A CPU for each machine that yields, while there are machines that go first.
 
 The kernel puts a waking thread where it ran last or where it was woken from, unless it finds a CPU
 that is idle, and a CPU that becomes idle takes over what waits elsewhere. Batch work leaves no CPU
 idle, so threads that go first queue behind each other while the next CPU runs batch work. Where a
 batch task may not move, the kernel evens the load out by moving those threads instead.
 
-A machine is given a home only where that takes nothing from it: it used no more than one CPU, it
-does not have to share that, and no CPU is without such a machine to use it.
+A machine is given a home only where that takes nothing from it: it uses no more than one CPU, it
+does not have to share that, and no CPU is without such a machine to use it. If CPUs stand idle all
+the same, the homes are given up, and it is tried again later.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Homes"]
 
-ACTIVE_CPUS = 0.02
 BUSY_CPUS = 0.3
 ONE_CPU = 1.05
+IDLE_CPUS = 0.3
+"""What may stand idle at most; a part of that is due to limits that follow with a delay."""
+AGAIN_SECONDS = 30.0
 
 
 class Homes:
@@ -31,47 +34,48 @@ class Homes:
 
     def __init__(self, cpus: Iterable[int]) -> None:
         self._cpus = sorted(cpus)
-        self._seen: dict[str, tuple[int, float]] = {}
         self._kept: dict[str, int] = {}
         self._files: dict[str, list[tuple[str, str]]] = {}
+        self._looked, self._idle, self._not_before = 0.0, 0, 0.0
 
-    def look(self, lives: list[Live], now: float) -> dict[str, int]:
-        """Give homes and take them back; return the machines that got one, with their CPUs."""
-        yielding = [
-            live
-            for live in lives
-            if live.governed.manner.rank and live.member.cpu and live.governed.cpuset is None
-        ]
-        first = any(
-            not live.governed.manner.rank and live.member.cpu and live.member.cpu.used > ACTIVE_CPUS
-            for live in lives
-        )
-        if not first or len(yielding) < len(self._cpus):
-            self._seen.clear()
+    def look(self, lives: list[Live], now: float, idle: int) -> dict[str, int]:
+        """Give homes and take them back; return the machines that got one, with their CPUs.
+
+        `idle` is the idle time of the host's CPUs so far, in hundredths of a second.
+        """
+        wasted = (idle - self._idle) / 100 > IDLE_CPUS * (now - self._looked)
+        self._looked, self._idle = now, idle
+        busy = self._busy(lives)
+        if wasted or now < self._not_before or len(busy) != len(self._cpus):
+            if wasted and self._kept:
+                self._not_before = now + AGAIN_SECONDS
             self._release(set())
             return {}
-        busy = [(live, used) for live in yielding if (used := self._used(live, now)) > BUSY_CPUS]
-        if len(busy) != len(self._cpus) or any(used > ONE_CPU for _, used in busy):
-            self._release(set())
-            return {}
-        self._release({live.governed.name for live, _ in busy})
+        self._release({live.governed.name for live in busy})
         free = [cpu for cpu in self._cpus if cpu not in self._kept.values()]
         given = {}
-        for live, _ in busy:
+        for live in busy:
             name = live.governed.name
             if name not in self._kept and (files := _keep(live, free[0], self._cpus)):
                 self._files[name] = files
                 self._kept[name] = given[name] = free.pop(0)
         return given
 
-    def _used(self, live: Live, now: float) -> float:
-        try:
-            total = live.handles.used_us()
-        except OSError:
-            return 0.0  # it has ended
-        before, since = self._seen.get(live.governed.name, (total, now))
-        self._seen[live.governed.name] = (total, now)
-        return (total - before) / 1e6 / (now - since) if now > since else 0.0
+    def _busy(self, lives: list[Live]) -> list[Live]:
+        """Return the machines that yield to others and are at work; none where one needs more than
+        a CPU, or where nobody goes first.
+        """
+        found, first = [], False
+        for live in lives:
+            cpu = live.member.cpu
+            if cpu is None or not live.governed.manner.rank:
+                first |= cpu is not None
+            elif live.governed.cpuset is None:
+                if cpu.used > ONE_CPU:
+                    return []
+                if cpu.used > BUSY_CPUS or live.governed.name in self._kept:
+                    found.append(live)
+        return found if first else []
 
     def _release(self, stay: set[str]) -> None:
         for name in self._kept.keys() - stay:

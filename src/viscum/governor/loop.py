@@ -351,7 +351,8 @@ class Governor:
         lives = list(self._crew.lives.values())
         if len({live.governed.manner.rank for live in lives}) < 2:
             return False
-        for name, cpu in self._crew.homes.look(lives, now).items():
+        idle = self._crew.sweep.idle()
+        for name, cpu in self._crew.homes.look(lives, now, idle).items():
             signal = f"kept on CPU {cpu}, so that who goes first is not queued behind it"
             decision = Decision(name, "home", 0.0, float(cpu), "home", signal)
             self._journal.note([decision], time.time())

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..plan import Operation
     from ..spec import Limits
 
-__all__ = ["PREFIX", "Groups", "compile_groups", "group_folders", "lost_limits"]
+__all__ = ["PREFIX", "Groups", "compile_groups", "lost_limits"]
 
 RESIZABLE = ("cpu", "cpuset", "memory", "pids", "blkio", "freezer")
 PREFIX = "viscum-"
@@ -140,10 +140,3 @@ def _rounded(limits: Limits) -> Iterator[str]:
         if value is not None and value > 0 and value % page:
             what = name.replace("_", "-")
             yield f"{what} of {value} bytes exactly: it becomes {value - value % page}, whole pages"
-
-
-def group_folders(cgroups: Cgroups, name: str) -> dict[str, str]:
-    """Return the folders that the groups called `name` have, by v1 controller; v2 under ""."""
-    roots = {**dict(cgroups.v1), **({"": cgroups.v2} if cgroups.v2 else {})}
-    folders = {controller: f"{root}/{name}" for controller, root in roots.items()}
-    return {controller: path for controller, path in folders.items() if os.path.isdir(path)}
