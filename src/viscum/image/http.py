@@ -129,6 +129,8 @@ class Answer:
             self.status, self.lasts, self.headers = _read_head(line)
             if self.status >= 200:
                 break
+        else:
+            raise Broken(f"more than {MAX_LINES} answers say that another one comes")
         self.chunked = "transfer-encoding" in self.headers
         self.left = self._length(method)
         """Bytes of the body, or of its chunk, that are still to come."""
