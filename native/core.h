@@ -134,6 +134,8 @@ VS_PRIVATE int vs_start_helper(const char *path, char *const *argv, int cgroup,
                                struct vs_fault *fault);
 VS_PRIVATE void vs_end_helper(int pidfd);
 VS_PRIVATE int vs_make_userns(const char *uid_map, const char *gid_map, struct vs_fault *fault);
+VS_PRIVATE long vs_mount_detached(const char *kind, const char *const options[][2],
+                                  unsigned long attributes, struct vs_fault *fault);
 VS_PRIVATE long vs_mount_erofs(int file, struct vs_fault *fault);
 VS_PRIVATE int vs_write_proc(int32_t pid, const char *file, const char *data,
                              struct vs_fault *fault);

@@ -80,6 +80,8 @@ static PyMethodDef methods[] = {
     {"open_inside", vs_py_open_inside, METH_VARARGS,
      PyDoc_STR("open_inside(folder, path, flags) -> fd")},
     {"mount", vs_py_mount, METH_VARARGS, PyDoc_STR("mount(source, target, kind, flags, options)")},
+    {"mount_overlay", vs_py_mount_overlay, METH_VARARGS,
+     PyDoc_STR("mount_overlay(lower, upper, work) -> fd")},
     {"mount_erofs", vs_py_mount_erofs, METH_VARARGS, PyDoc_STR("mount_erofs(file) -> fd")},
     {"unmount", vs_py_unmount, METH_VARARGS, PyDoc_STR("unmount(target)")},
     {"sync_file_system", vs_py_sync, METH_VARARGS, PyDoc_STR("sync_file_system(folder)")},

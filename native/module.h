@@ -43,6 +43,7 @@ VS_PRIVATE PyObject *vs_stat_tuple(const struct vs_stat *stat);
 VS_PRIVATE int vs_host_pidfd(void);
 VS_PRIVATE PyObject *vs_py_open_inside(PyObject *module, PyObject *args);
 VS_PRIVATE PyObject *vs_py_mount_erofs(PyObject *module, PyObject *args);
+VS_PRIVATE PyObject *vs_py_mount_overlay(PyObject *module, PyObject *args);
 VS_PRIVATE PyObject *vs_py_mount(PyObject *module, PyObject *args);
 VS_PRIVATE PyObject *vs_py_unmount(PyObject *module, PyObject *args);
 VS_PRIVATE PyObject *vs_py_sync(PyObject *module, PyObject *args);

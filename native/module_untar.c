@@ -171,16 +171,30 @@ PyObject *vs_py_mount(PyObject *module, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+static PyObject *descriptor_of(long fd) {
+    if (fd >= 0) return PyLong_FromLong(fd);
+    errno = (int)-fd;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+/* mount_overlay(lower, upper, work): an overlay of folders, attached nowhere */
+PyObject *vs_py_mount_overlay(PyObject *module, PyObject *args) {
+    struct vs_fault fault = {0};
+    const char *lower, *upper, *work;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "sss:mount_overlay", &lower, &upper, &work)) return NULL;
+    const char *const options[][2] = {
+        {"lowerdir", lower}, {"upperdir", upper}, {"workdir", work}, {NULL, NULL}};
+    return descriptor_of(vs_mount_detached("overlay", options, 0, &fault));
+}
+
 /* mount_erofs(file): a mount of the image in a file, attached nowhere */
 PyObject *vs_py_mount_erofs(PyObject *module, PyObject *args) {
     struct vs_fault fault = {0};
     int file;
     (void)module;
     if (!PyArg_ParseTuple(args, "i:mount_erofs", &file)) return NULL;
-    long fd = vs_mount_erofs(file, &fault);
-    if (fd >= 0) return PyLong_FromLong(fd);
-    errno = (int)-fd;
-    return PyErr_SetFromErrno(PyExc_OSError);
+    return descriptor_of(vs_mount_erofs(file, &fault));
 }
 
 PyObject *vs_py_unmount(PyObject *module, PyObject *args) {

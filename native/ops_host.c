@@ -92,19 +92,28 @@ static int fill_devices(int dir, uint64_t uid, uint64_t gid, struct vs_fault *fa
     return (int)ret;
 }
 
-/* An image file, mounted straight from it (Linux 6.12) and attached nowhere: it is gone with the
- * last descriptor and the last clone. */
+/* A file system that is attached nowhere: it is gone with the last descriptor and the last clone.
+ * `options` are pairs of a key and a value, NULL for a flag; a key of NULL ends them. */
+long vs_mount_detached(const char *kind, const char *const options[][2], unsigned long attributes,
+                       struct vs_fault *fault) {
+    long context = CALL(fault, SYS_fsopen, kind, (unsigned)FSOPEN_CLOEXEC), ret = 0;
+    if (context < 0) return context;
+    for (size_t i = 0; options[i][0] && ret >= 0; i++)
+        ret = CALL(fault, SYS_fsconfig, context,
+                   options[i][1] ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, options[i][0],
+                   options[i][1], 0);
+    if (ret >= 0) ret = CALL(fault, SYS_fsconfig, context, FSCONFIG_CMD_CREATE, 0, 0, 0);
+    if (ret >= 0) ret = CALL(fault, SYS_fsmount, context, FSMOUNT_CLOEXEC, attributes);
+    SYS(SYS_close, context);
+    return ret;
+}
+
+/* An image file, mounted straight from it (Linux 6.12). */
 long vs_mount_erofs(int file, struct vs_fault *fault) {
     char path[40] = "/proc/self/fd/";
     path[14 + vs_decimal(path + 14, (uint64_t)file)] = 0;
-    long context = CALL(fault, SYS_fsopen, "erofs", (unsigned)FSOPEN_CLOEXEC), ret;
-    if (context < 0) return context;
-    ret = CALL(fault, SYS_fsconfig, context, FSCONFIG_SET_STRING, "source", path, 0);
-    if (ret >= 0) ret = CALL(fault, SYS_fsconfig, context, FSCONFIG_SET_FLAG, "ro", 0, 0);
-    if (ret >= 0) ret = CALL(fault, SYS_fsconfig, context, FSCONFIG_CMD_CREATE, 0, 0, 0);
-    if (ret >= 0) ret = CALL(fault, SYS_fsmount, context, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY);
-    SYS(SYS_close, context);
-    return ret;
+    const char *const options[][2] = {{"source", path}, {"ro", NULL}, {NULL, NULL}};
+    return vs_mount_detached("erofs", options, MOUNT_ATTR_RDONLY, fault);
 }
 
 int vs_op_erofs(struct vs_plan *plan, const struct vs_op *op, struct vs_fault *fault) {
@@ -116,13 +125,9 @@ int vs_op_erofs(struct vs_plan *plan, const struct vs_op *op, struct vs_fault *f
 
 /* Made once, mounted nowhere, cloned read-only into each machine. */
 int vs_op_devices(struct vs_plan *plan, const struct vs_op *op, struct vs_fault *fault) {
-    long context = CALL(fault, SYS_fsopen, "tmpfs", (unsigned)FSOPEN_CLOEXEC), ret, fd = -1;
-    if (context < 0) return (int)context;
-    ret = CALL(fault, SYS_fsconfig, context, FSCONFIG_SET_STRING, "mode", "0755", 0);
-    if (ret >= 0) ret = CALL(fault, SYS_fsconfig, context, FSCONFIG_CMD_CREATE, 0, 0, 0);
-    if (ret >= 0) fd = ret = CALL(fault, SYS_fsmount, context, FSMOUNT_CLOEXEC, 0);
-    SYS(SYS_close, context);
-    if (ret < 0) return (int)ret;
+    static const char *const options[][2] = {{"mode", "0755"}, {NULL, NULL}};
+    long fd = vs_mount_detached("tmpfs", options, 0, fault);
+    if (fd < 0) return (int)fd;
     plan->slots[op->arg[0]] = (int)fd;
     return fill_devices((int)fd, op->arg[1], op->arg[2], fault);
 }

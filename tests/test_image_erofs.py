@@ -6,6 +6,7 @@ import os
 import pathlib
 import random
 import stat
+import subprocess
 import sysconfig
 import threading
 from typing import TYPE_CHECKING
@@ -13,13 +14,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 import viscum
-from imaging import Layout, archive, busybox_layer, folder_of, link, member, run
+from imaging import Layout, archive, busybox_layer, folder_of, keep_as_folders, link, member, run
 from needs import needs
-from viscum import folders, image_mounts, image_pulling, images, native, storing
+from viscum import (
+    folders,
+    image_mounts,
+    image_pulling,
+    images,
+    native,
+    storage_choice,
+    storing,
+)
 from viscum.errors import ImageError, SpecError
 from viscum.image import erofs
 from viscum.image.image_files import ImageFiles
 from viscum.image.platforms import parse_platform
+from viscum.image.settings import Measured, read_settings
 from viscum.image.transport import Settings
 from viscum.image.unpacking import Hashed
 from viscum.showing import shown
@@ -158,6 +168,7 @@ def test_what_would_direct_overlayfs_stays_out(folder: pathlib.Path) -> None:
 @pytest.fixture
 def data(monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path) -> Iterator[pathlib.Path]:
     (folder / "registries.conf").write_text("")
+    keep_as_folders(folder / "data")
     monkeypatch.setenv("VISCUM_DATA", str(folder / "data"))
     monkeypatch.setenv("VISCUM_RUN", str(folder / "run"))
     monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(folder / "registries.conf"))
@@ -323,6 +334,78 @@ def test_a_store_can_keep_all_images_so(data: pathlib.Path, folder: pathlib.Path
     assert [name.partition("-")[0] for name in names(data)] == ["erofs"]
     pull(folder, "overlay")
     assert not [name for name in names(data) if name.startswith("erofs")]
+
+
+def test_what_is_measured_decides_how_new_images_are_kept(
+    data: pathlib.Path, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for a kernel; what is there stays as it is."""
+    made: list[Measured] = []
+
+    def measure(times: tuple[int, int]) -> None:
+        def answer(_store: object) -> Measured:
+            made.append(Measured(os.uname().release, *times))
+            return made[-1]
+
+        monkeypatch.setattr(storage_choice, "_measure", answer)
+
+    measure((1000, 900))
+    storing.configure(images.own_store(), storage="")
+    pull(folder)
+    assert [name.partition("-")[0] for name in names(data)] == ["erofs"]
+    pull(folder, "overlay")
+    measure((1000, 1))
+    store = images.own_store()
+    known = read_settings(store.folder).measured
+    assert known is not None
+    assert known.best == "erofs"
+    assert len(made) == 1
+    storing.configure(store, measured=known.replace(kernel="6.1.0"))
+    image = pull(folder)
+    assert len(images.prepare(image).layers) > 1
+    assert storage_choice.default_storage(store) == "erofs"
+    assert len(made) == 2
+    storing.configure(store, storage="overlay")
+    assert storage_choice.default_storage(store) == "overlay"
+
+
+@pytest.mark.parametrize(
+    ("times", "best"),
+    [((100, 90), "erofs"), ((100, 91), "overlay"), ((100, 200), "overlay"), ((0, 0), "overlay")],
+)
+def test_erofs_is_chosen_only_where_it_is_clearly_faster(times: tuple[int, int], best: str) -> None:
+    assert Measured("6.18", *times).best == best
+
+
+def test_measuring_leaves_nothing_and_tells_both_times(data: pathlib.Path) -> None:
+    mounts = pathlib.Path("/proc/self/mountinfo").read_text()
+    store = images.own_store()
+    storing.configure(store, storage="")
+    known = storage_choice.measured(store)
+    assert known.overlay > 0
+    assert known.erofs > 0
+    assert os.listdir(data / "pulls") == os.listdir(data / "layers") == []
+    assert pathlib.Path("/proc/self/mountinfo").read_text() == mounts
+    assert read_settings(store.folder).measured == known
+    words = [f"{sysconfig.get_path('scripts')}/viscum", "store", "show", "--format"]
+    form = "{{.Storage}} {{.Measured.Overlay}} {{.Measured.Erofs}}"
+    told = subprocess.run([*words, form], capture_output=True, text=True, check=True).stdout
+    assert told == f"{known.best} {known.overlay} {known.erofs}\n"
+
+
+def test_where_no_erofs_can_be_mounted_the_reason_is_told(
+    data: pathlib.Path, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_file: int) -> int:
+        raise OSError(19, "No such device")
+
+    monkeypatch.setattr(native, "mount_erofs", refuse)
+    storing.configure(images.own_store(), storage="")
+    pull(folder)
+    known = read_settings(images.own_store().folder).measured
+    assert known is not None
+    assert known.reason == "this kernel mounts no EROFS from a file: no such device"
+    assert not [name for name in names(data) if "erofs" in name]
 
 
 def test_ways_to_keep_images_that_there_are_not(

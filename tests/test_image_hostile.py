@@ -21,6 +21,7 @@ from imaging import (
     Server,
     archive,
     digest,
+    keep_as_folders,
     link,
     member,
     packed,
@@ -42,6 +43,7 @@ PLAIN = Settings(tls_verify=False)
 def data(monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path) -> Iterator[pathlib.Path]:
     (folder / "registries.conf").write_text("")
     (folder / "auth.json").write_text("{}")
+    keep_as_folders(folder / "data")
     monkeypatch.setenv("VISCUM_DATA", str(folder / "data"))
     monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(folder / "registries.conf"))
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(folder / "auth.json"))

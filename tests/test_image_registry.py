@@ -26,6 +26,7 @@ from imaging import (
     busybox_layer,
     certificates,
     digest,
+    keep_as_folders,
     link,
     member,
     registry,
@@ -53,6 +54,7 @@ def data(monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path) -> Iterator[path
     """A store for this test alone, and no configuration of this host's."""
     conf = folder / "registries.conf"
     conf.write_text('unqualified-search-registries = ["docker.io"]\n')
+    keep_as_folders(folder / "data")
     monkeypatch.setenv("VISCUM_DATA", str(folder / "data"))
     monkeypatch.setenv("VISCUM_RUN", str(folder / "run"))
     monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(conf))

@@ -13,7 +13,7 @@ import pytest
 
 import callers
 import viscum
-from imaging import Layout, archive, busybox_layer, folder_of, member
+from imaging import Layout, archive, busybox_layer, folder_of, keep_as_folders, member
 from needs import missing, needs
 from viscum import Image, folders, from_image, image_mounts, image_pulling, images
 from viscum.cli.images.choosing import names_image
@@ -46,6 +46,8 @@ class Place:
         }
         self.own = own
         self.env = {**caller.environment(), **own}
+        if caller.uid == 0:
+            keep_as_folders(self.data)
 
     def __call__(self, *words: str, code: int = 0, **options: object) -> str:
         done = self.caller.viscum(*words, env=self.env, **options)
@@ -97,6 +99,7 @@ def data(
 ) -> Iterator[pathlib.Path]:
     """The same for this process."""
     (folder / "registries.conf").write_text("")
+    keep_as_folders(folder / "data")
     monkeypatch.setenv("VISCUM_DATA", str(folder / "data"))
     monkeypatch.setenv("VISCUM_RUN", str(folder / "run"))
     monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(folder / "registries.conf"))

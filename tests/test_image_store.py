@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imaging import Layout, Server, archive, folder_of, member, run
+from imaging import Layout, Server, archive, folder_of, keep_as_folders, member, run
 from needs import needs
 from terminals import Terminal
 from viscum import folders, image_exchange, image_pulling, images, storing
@@ -45,6 +45,7 @@ MIB = 1 << 20
 @pytest.fixture(autouse=True)
 def data(monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path) -> Iterator[pathlib.Path]:
     (folder / "registries.conf").write_text("")
+    keep_as_folders(folder / "data")
     monkeypatch.setenv("VISCUM_DATA", str(folder / "data"))
     monkeypatch.setenv("VISCUM_RUN", str(folder / "run"))
     monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(folder / "registries.conf"))

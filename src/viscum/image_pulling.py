@@ -145,7 +145,7 @@ class _Taking:
     def _puller(self, asked: str) -> Puller:
         from .image.pulling import Puller
 
-        gate = Gate(asked)
+        gate, files = Gate(asked), ImageFiles(self.layers)
         return Puller(
             self.store,
             self.layers,
@@ -153,6 +153,7 @@ class _Taking:
             notes=gate.notes,
             progress=self.progress,
             storage=self.storage,
+            default=lambda chain: kept_as(self.store, files, chain, None),
         )
 
     # From registries.

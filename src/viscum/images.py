@@ -297,7 +297,14 @@ def kept_as(store: Store, files: ImageFiles, chain: str, storage: str | None) ->
     """Return how an image with a chain of layers is to be kept: as asked, as it is, else as the
     store has new ones.
     """
-    return storage or ("erofs" if files.ready(chain) else read_settings(store.folder).storage)
+    if storage or files.ready(chain):
+        return storage or "erofs"
+    own = read_settings(store.folder).storage
+    if own or files.layers.ready(chain):
+        return own or "overlay"
+    from .storage_choice import default_storage
+
+    return default_storage(store)
 
 
 def prepare(image: Image, storage: str | None = None) -> Root:

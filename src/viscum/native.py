@@ -86,6 +86,13 @@ def mount(source: str, target: str, kind: str, flags: int, options: str) -> None
     _core.mount(source, target, kind, flags, options)
 
 
+def mount_overlay(lower: str, upper: str, work: str) -> int:
+    """Lay a folder for changes over another one, attached nowhere; return a descriptor of what they
+    show together, with which it goes. Raises OSError.
+    """
+    return _core.mount_overlay(lower, upper, work)
+
+
 def mount_erofs(file: int) -> int:
     """Mount the EROFS image in an open file, attached nowhere; return a descriptor of its root,
     with which it goes. Raises OSError.

@@ -22,7 +22,6 @@ from .manifest import (
 )
 from .platforms import Platform, choose
 from .room import OverQuota
-from .settings import read_settings
 from .store import FROM_INDEX, Partial
 from .together import work_together
 
@@ -93,13 +92,15 @@ class Puller:
         notes: Notes = lambda _: (),
         progress: Progress | None = None,
         storage: str | None = None,
+        default: Callable[[str], str] = lambda _: "overlay",
     ) -> None:
         self.store = store
         self.layers = layers
         self.files = ImageFiles(layers)
         self.trust = trust
         self.storage = storage
-        """How the image is kept; None: as it is, else as the store keeps new ones."""
+        """How the image is kept; None: as `default` says of its chain."""
+        self.default = default
         self.notes = notes
         self.progress: Progress = progress or (lambda *_: None)
 
@@ -161,7 +162,8 @@ class Puller:
         Raises OverQuota where there is not enough room; nothing refers then to what came.
         """
         chains = layers_module.chain_ids(chosen.config.diff_ids)
-        one_file = self.storage != "overlay" and self.files.ready(chains[-1])
+        storage = self.storage or self.default(chains[-1])
+        one_file = storage == "erofs" and self.files.ready(chains[-1])
         room.take(self._lacking(chosen))
         notes: list[tuple[str, str]] = []
 
@@ -170,7 +172,7 @@ class Puller:
             notes.extend(self._keep_documents(chosen))
 
         self.fill(source, chosen, room, keep, unpacks=not one_file)
-        if self._storage() == "erofs":
+        if storage == "erofs":
             self.files.make(chains, room)
         elif self.storage == "overlay":
             self.files.retire(chains[-1])
@@ -186,9 +188,6 @@ class Puller:
             return self.notes(self.store)
         self.store.add(chosen.top_data, chosen.top.digest)
         return ((FROM_INDEX, chosen.top.digest), *self.notes(self.store))
-
-    def _storage(self) -> str:
-        return self.storage or read_settings(self.store.folder).storage
 
     def _lacking(self, chosen: Chosen) -> int:
         """Return how many bytes of blobs are still to come."""

@@ -31,6 +31,8 @@ READ = 1 << 18
 RESUMES = 8
 STALLED_SECONDS = 0.5
 _CHALLENGE = re.compile(r'([a-zA-Z0-9_-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))')
+_NEXT = re.compile(r'<([^<>]+)>\s*;[^,]*\brel="?next\b')
+MAX_PAGES = 100
 HUB = "registry-1.docker.io"
 
 
@@ -269,20 +271,21 @@ class Repository:
         self._expect(answer, (200, 201, 202), f"manifest {target}")
         return bool(answer.header("OCI-Subject"))
 
-    def tags(self) -> list[str]:
-        """Return the tags of the repository."""
-        found: list[str] = []
-        path = "tags/list?n=1000"
-        for _ in range(1000):
-            answer = self._call("GET", path)
-            data = self._expect(answer, (200,), "tags")
-            value = document.parse(data, "list of tags")
-            found += document.list_of(value, "tags", str, "list of tags")
-            after = re.match(r"<([^>]+)>;\s*rel=\"?next", answer.header("Link"))
+    def _pages(self, path: str) -> Iterator[dict[str, object]]:
+        """Yield the parts of a list of referrers, each of which names the next (RFC 8288)."""
+        size = 0
+        for _ in range(MAX_PAGES):
+            answer = self._call("GET", path, {"Accept": OCI_INDEX})
+            data = self._expect(answer, (200,), "referrers", document.MAX_DOCUMENT - size)
+            size += len(data)
+            yield document.parse(data, "referrers")
+            after = _NEXT.search(answer.header("Link"))
             if not after:
-                break
+                return
             path = join(f"{self._base}{self.endpoint.path}/{path}", after[1])
-        return found
+            if origin(path) != origin(self._base):
+                raise ImageError(f"{self}: another host is to have the next part of the referrers")
+        raise ImageError(f"{self}: the referrers come in more than {MAX_PAGES} parts")
 
     def referrers(self, digest: str, artifact_type: str) -> list[dict[str, object]]:
         """Return the descriptors of what refers to a manifest, by the API or by the tag that
@@ -292,15 +295,19 @@ class Repository:
 
         check_digest(digest)
         filters = f"?artifactType={quote(artifact_type)}" if artifact_type else ""
-        answer = self._call("GET", f"referrers/{digest}{filters}", {"Accept": OCI_INDEX})
         try:
-            data = self._expect(answer, (200,), "referrers")
+            pages = list(self._pages(f"referrers/{digest}{filters}"))
         except NotThere:
             try:
                 data, _ = self.manifest(digest.replace(":", "-"))
             except NotThere:
                 return []
-        found = document.list_of(document.parse(data, "referrers"), "manifests", dict, "referrers")
+            pages = [document.parse(data, "referrers")]
+        found = [
+            each
+            for page in pages
+            for each in document.list_of(page, "manifests", dict, "referrers")
+        ]
         kinds = [(each, parse_descriptor(each, "referrers")) for each in found]
         return [each for each, kind in kinds if artifact_type in ("", kind.artifact_type)]
 

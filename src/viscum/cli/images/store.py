@@ -6,6 +6,7 @@ from ... import images, storing
 from ...errors import SpecError
 from ...image.settings import OVER, STORAGES
 from ...spec import parse_size
+from ...storage_choice import measured
 from ..format import check_form, print_rows
 from ..listing import Column, size
 from .options import words
@@ -13,11 +14,13 @@ from .options import words
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ...image.room import Usage
-    from ...image.settings import StoreSettings
+    from ...image.settings import Measured, StoreSettings
     from ..parser import Parsed
 
 __all__ = ["change", "main", "of_quota"]
 
+AUTO = "auto"
+"""What is measured decides."""
 COLUMNS = (
     Column("What", "WHAT", front=True),
     Column("Size", "SIZE", right=True),
@@ -37,7 +40,7 @@ def main(parsed: Parsed) -> int:
     form = parsed.text("format")
     check_form(form)
     store = images.own_store()
-    usage, settings = storing.usage(store), storing.configure(store)
+    usage, known, settings = storing.usage(store), measured(store), storing.configure(store)
     if form is not None:
         record = {
             "Blobs": usage.blobs,
@@ -47,7 +50,9 @@ def main(parsed: Parsed) -> int:
             "Total": usage.total,
             "Quota": settings.quota or 0,
             "OverQuota": settings.over,
-            "Storage": settings.storage,
+            "Storage": settings.storage or known.best,
+            "StorageSet": settings.storage,
+            "Measured": {name.capitalize(): value for name, value in vars(known).items()},
         }
         print_rows([record], (), form)
         return 0
@@ -61,9 +66,19 @@ def main(parsed: Parsed) -> int:
     rows: list[dict[str, object]] = [{"What": what, "Size": size(count)} for what, count in parts]
     quota = "none" if settings.quota is None else size(settings.quota)
     rows += [{"What": f"quota ({settings.over})", "Size": quota}]
-    rows += [{"What": "new images are kept as", "Size": settings.storage}]
+    kept = f"new images are kept as ({'set' if settings.storage else 'measured'})"
+    rows += [{"What": kept, "Size": settings.storage or known.best}]
+    rows += [{"What": what, "Size": time} for what, time in _times(known)]
     print_rows(rows, COLUMNS, None)
     return 0
+
+
+def _times(known: Measured) -> list[tuple[str, str]]:
+    """Return what was measured of a root in each form, for people."""
+    if known.reason:
+        return [("a root of EROFS", f"none: {known.reason}")]
+    times = (("a root of folders", known.overlay), ("a root of EROFS", known.erofs))
+    return [(f"{what} (measured)", f"{time / 1000:.2f}ms") for what, time in times]
 
 
 def _chosen(parsed: Parsed, name: str, allowed: tuple[str, ...]) -> str | None:
@@ -81,13 +96,15 @@ def change(parsed: Parsed) -> int:
     quota = parsed.text("quota")
     if quota is not None:
         changes["quota"] = None if quota == "none" else parse_size(quota, "quota")
-    for name, field, allowed in (("over_quota", "over", OVER), ("storage", "storage", STORAGES)):
-        given = _chosen(parsed, name, allowed)
-        if given is not None:
-            changes[field] = given
+    over = _chosen(parsed, "over_quota", OVER)
+    if over is not None:
+        changes["over"] = over
+    storage = _chosen(parsed, "storage", (*STORAGES, AUTO))
+    if storage is not None:
+        changes["storage"] = "" if storage == AUTO else storage
     if not changes:
         raise SpecError("there is nothing to set", hint="viscum store set --quota 20g")
-    images.check_storage(parsed.text("storage"))
+    images.check_storage(None if storage == AUTO else storage)
     store = images.own_store()
     settings = storing.configure(store, **changes)
     usage = storing.usage(store)

@@ -181,7 +181,7 @@ COMMANDS = (
         (
             Option("--quota", "SIZE|none", "bytes that it may hold, such as 20g"),
             Option("--over-quota", "fail|gc|evict", "what a pull does that would exceed it (fail)"),
-            Option("--storage", "erofs|overlay", "how new images are kept (overlay)"),
+            Option("--storage", "erofs|overlay|auto", "how new images are kept (auto)"),
             HELP,
         ),
     ),
