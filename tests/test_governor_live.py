@@ -16,7 +16,7 @@ import viscum
 from callers import make_caller, python_words
 from needs import needs
 from viscum import native
-from viscum.governor import decisions
+from viscum.governor import decisions, homes
 from viscum.governor.crowding import Crowding
 from viscum.governor.fleet import Decision, Fleet
 from viscum.governor.groups import Handles
@@ -242,7 +242,8 @@ def test_cold_pages_are_taken_back_and_the_limit_stays_above_what_is_used(places
         assert before > 48 << 20
         governor.add(machine)
         until(lambda: handles.memory_used() < before / 2, "taken back", 60)
-        assert handles.memory_limit() == 512 << 20
+        # A probe stands below it for a moment on version 1.
+        until(lambda: handles.memory_limit() == 512 << 20, "set back")
         handles.close()
 
 
@@ -399,34 +400,34 @@ def test_sweep_tells_who_spends(tmp_path):
             os.close(fd)
 
 
-@needs("root", "cpu", "cpuset", "cgroup-v1")
-def test_batch_machines_are_kept_on_a_cpu_each_and_let_go(places):
+@pytest.mark.v2
+@needs("root", "cpu", "cpuset")
+def test_batch_machines_are_kept_on_a_cpu_each_and_let_go(places, monkeypatch):
+    monkeypatch.setattr(homes, "BUSY_CPUS", 0.02)  # others of the host may be at work, too
     count = len(os.sched_getaffinity(0))
-    folders = dict(this_host().cgroups.v1)
 
-    def said(machine, controller, file) -> str:
-        with open(f"{folders[controller]}/{machine.id}/{file}", encoding="ascii") as opened:
+    def said(machine, controller: str, file: str) -> str:
+        path = f"{machine.groups.folder(controller)}/{controller}.{file}"
+        with open(path, encoding="ascii") as opened:
             return opened.read().strip()
 
     machines = [viscum.Machine(SPIN, cpus="0.01..1", name=f"job{n}").start() for n in range(count)]
-    web = viscum.Machine(SPIN, cpus="0.05..0.1", name="web").start()
+    web = viscum.Machine(["sleep", "600"], cpus="0.05..0.1", name="web").start()
+    weight = "weight" if web.groups.layout == "v2" else "shares"
+    files = [("cpuset", "cpus"), ("cpu", "idle"), ("cpu", weight)]
     try:
-        before = said(machines[0], "cpuset", "cpuset.cpus")
+        before = [said(machines[0], *file) for file in files]
         with viscum.Governor(follow=False) as governor:
             governor.add(web)
             for machine in machines:
                 governor.add(machine, machine_class="batch")
-            homes = until(
-                lambda: {said(machine, "cpuset", "cpuset.cpus") for machine in machines} - {before},
-                "kept",
-                patience=90.0,  # on a busy host they may not get enough to seem at work
-            )
-            assert all(home.isdigit() for home in homes)
-            assert "1" in {said(machine, "cpu", "cpu.idle") for machine in machines}
-        for machine in machines:
-            assert said(machine, "cpuset", "cpuset.cpus") == before
-            assert said(machine, "cpu", "cpu.idle") == "0"
-            assert said(machine, "cpu", "cpu.shares") == "1024"
+            everywhere = {str(cpu) for cpu in os.sched_getaffinity(0)}
+            until(lambda: {said(m, "cpuset", "cpus") for m in machines} == everywhere, "kept")
+            assert {said(machine, "cpu", "idle") for machine in machines} == {"1"}
+            machines.pop().close()
+            until(lambda: said(machines[0], "cpu", "idle") == "0", "let go")
+        assert [said(machines[0], *file) for file in files][1:] == before[1:]
+        assert said(machines[0], "cpuset", "cpus") not in everywhere
     finally:
         for machine in (*machines, web):
             machine.close()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import viscum
+from commands import call
 from needs import needs
 from viscum import HostError, IoLimit, SpecError, launching
 from viscum.launching import this_host
@@ -169,6 +170,26 @@ def test_resize_changes_everything_or_nothing() -> None:
         machine.resize(cpus=1, pids=60, memory="96M")
         after = machine.groups.limits()
         assert (after.cpu_quota, after.pids, after.memory) == (100000, 60, 96 * MIB)
+
+
+@needs("memory", "pids", "python")
+def test_update_of_a_machine_that_lives_on_changes_everything_or_nothing() -> None:
+    name = f"updated-{os.getpid()}"
+    words = ["-d", "--name", name, "--memory", "64M", "--pids-limit", "50"]
+    assert call("run", *words, "--", PYTHON, "-c", HOLD.format(30)).returncode == 0
+    try:
+        groups = GroupSet.of(viscum.Machine.find(name).config.group, this_host().cgroups)
+        end = time.monotonic() + 60
+        while call("logs", name).stdout != b"ready\n":
+            assert time.monotonic() < end
+        refused = call("update", "--pids-limit", "41", "--memory", "8M", name)
+        assert (refused.returncode, b"nothing was changed" in refused.stderr) == (125, True)
+        assert (groups.limits().memory, groups.limits().pids) == (64 * MIB, 50)
+        done = call("update", "--pids-limit", "41", "--memory", "96M", name)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert (groups.limits().memory, groups.limits().pids) == (96 * MIB, 41)
+    finally:
+        assert call("rm", "-f", name).returncode == 0
 
 
 @needs("memory", "cpu")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Homes"]
 
-BUSY_CPUS = 0.3
+BUSY_CPUS = 0.1
 ONE_CPU = 1.05
 IDLE_CPUS = 0.3
 """What may stand idle at most; a part of that is due to limits that follow with a delay."""
