@@ -108,7 +108,7 @@ def test_cpu_limit_stays_within_bounds_whatever_is_seen(events, low, room, start
             cpu.look(used, share, seconds, now)
         assert bounds.low <= cpu.want <= bounds.high
         assert bounds.low <= cpu.rest() <= bounds.high
-        assert 0 < cpu.look_after <= 10
+        assert 0 < cpu.look_after <= 16
 
 
 @given(st.floats(0.01, 0.1), st.floats(0.5, 64), CLASS_NAMES)

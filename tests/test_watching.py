@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import callers
+    from places import Place
 
 pytestmark = needs("userns")
 TIMEOUT = 30
@@ -220,6 +221,18 @@ def test_events_come_in_order_and_are_filtered(place: living.Place) -> None:
     assert place(*words, "-f", "type=volume") == ""
     first = place("events", "--no-stream").splitlines()[0]
     assert " machine create " in first and "(name=a)" in first
+
+
+@needs("cpu")
+def test_events_tell_of_throttling_waiting_and_new_limits(root_place: Place) -> None:
+    root_place("run", "-d", "--name", "a", "--cpus", "0.2", "--", "sh", "-c", BUSY)
+    root_place("update", "--pids-limit", "40", "a")
+    form = "{{.Name}} {{.Action}} {{json .Attributes}}"
+    told = root_place("events", "--since", "1m", "--until", str(time.time() + 6), "--format", form)
+    root_place("rm", "-f", "a")
+    assert 'a resized {"name": "a", "pids": "40"}' in told
+    assert told.count("a throttled") == 1
+    assert told.count('"resource": "cpu"') == 1
 
 
 def test_events_end_at_until(place: living.Place) -> None:

@@ -397,6 +397,9 @@ class DetachedMachine:
             self.record = Record(self.id)
             self._renew_settings()
         self._note("update")
+        changed = {n: str(v) for n, v in wanted.__dict__.items() if v not in (None, ())}
+        if changed:
+            self._note("resized", **changed)
         return applied
 
     def _renew_settings(self) -> None:

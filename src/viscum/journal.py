@@ -16,7 +16,7 @@ from .places import make_folder, run_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 __all__ = ["Event", "events", "events_path", "note"]
 
@@ -101,7 +101,9 @@ def _read_all(fd: int) -> bytes:
 
 
 def _lines(*, follow: bool, until: float | None) -> Iterator[bytes]:
-    """Yield the lines of the journal, then those that come; across its turns to a new file."""
+    """Yield the lines of the journal, then those that come; across its turns to a new file. An
+    empty one: nothing has come for a moment.
+    """
     path = events_path()
     fd, rest = _open(path + ".1"), b""
     if fd >= 0:
@@ -117,6 +119,7 @@ def _lines(*, follow: bool, until: float | None) -> Iterator[bytes]:
             if not follow or (until is not None and time.time() >= until):
                 return
             if not lines:
+                yield b""
                 time.sleep(POLL_SECONDS)
                 if fd >= 0 and not _is_current(fd, path):
                     os.close(fd)
@@ -135,15 +138,23 @@ def _is_current(fd: int, path: str) -> bool:
 
 
 def events(
-    *, since: float | None = None, until: float | None = None, follow: bool = False
+    *,
+    since: float | None = None,
+    until: float | None = None,
+    follow: bool = False,
+    seen: Callable[[], Iterable[Event]] = tuple,
 ) -> Iterator[Event]:
     """Yield events in the order they were written, those between two times of the epoch in s.
 
-    With `follow` it goes on with those that come, until `until`.
+    With `follow` it goes on with those that come, until `until`, and with those that `seen`, which
+    is asked again and again, returns: what nobody writes down.
     """
     begin = None if since is None else int(since * 1e9)
     end = None if until is None else int(until * 1e9)
     for line in _lines(follow=follow, until=until):
+        if not line:
+            yield from seen()
+            continue
         event = _parse(line)
         if event is None or (begin is not None and event.time < begin):
             continue

@@ -71,12 +71,20 @@ def main(parsed: Parsed) -> int:
         import time
 
         times["since"] = time.time()
+    strain = None
+    if not parsed.on("no_stream"):
+        from .strain import Strain
+
+        strain = Strain()
     try:
-        for event in events(**times, follow=not parsed.on("no_stream")):
+        for event in events(**times, follow=bool(strain), seen=strain.events if strain else tuple):
             told = row(event)
             if filters.match(told):
                 emit(line(event) if show is None else show(told))
                 sys.stdout.buffer.flush()
     except KeyboardInterrupt:
         return 0
+    finally:
+        if strain:
+            strain.close()
     return 0

@@ -7,19 +7,18 @@ import select
 import sys
 import time
 
-from ...detached import DetachedMachine, machines
 from ...errors import MachineError, ViscumError
 from ...frozen import Frozen
 from ...governor.decisions import latest
-from ...host import probe
-from ...resources.groups import GroupSet
-from ...resources.meter import Meter
 from ..format import check_form, print_rows
 from ..listing import Column, emit, size
+from .metering import Metered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ...detached import DetachedMachine
     from ...native import Figures
+    from ...resources.groups import GroupSet
     from ...spec import Spec
 
 __all__ = ["COLUMNS", "Overview", "show"]
@@ -57,24 +56,15 @@ class Overview:
     """Reads all machines again and again, through descriptors that stay open."""
 
     def __init__(self) -> None:
-        self._meter = Meter()
-        self._groups: dict[str, GroupSet] = {}
+        self._metered = Metered()
         self._before: dict[str, Seen] = {}
 
     def rows(self) -> list[dict[str, object]]:
         """Return a row for each machine that runs."""
-        found = {machine.config.group: machine for machine in machines()}
-        for group in self._groups.keys() - found.keys():
-            self._meter.remove(group)
-            del self._groups[group]
-        for group in found.keys() - self._groups.keys():
-            self._groups[group] = GroupSet.of(group, probe().cgroups)
-            self._meter.add(self._groups[group])
-        figures, decided = self._meter.read(), latest()
-        rows = []
-        for group, machine in found.items():
+        decided, rows = latest(), []
+        for machine, groups, figures in self._metered.read():
             try:
-                rows.append(self._row(machine, figures.get(group), decided.get(machine.name)))
+                rows.append(self._row(machine, groups, figures, decided.get(machine.name)))
             except (MachineError, OSError):
                 continue  # removed meanwhile
         return rows
@@ -82,10 +72,11 @@ class Overview:
     def _row(
         self,
         machine: DetachedMachine,
+        groups: GroupSet,
         figures: Figures | None,
         decision: dict[str, object] | None,
     ) -> dict[str, object]:
-        spec, groups = machine.config.spec, self._groups[machine.config.group]
+        spec = machine.config.spec
         row: dict[str, object] = {"Name": machine.name, "Class": spec.machine_class or "-"}
         row.update(_limits(spec, groups))
         row["Decision"] = _decision(decision)
@@ -115,7 +106,7 @@ class Overview:
 
     def close(self) -> None:
         """Give back the descriptors."""
-        self._meter.close()
+        self._metered.close()
 
 
 def _limits(spec: Spec, groups: GroupSet) -> dict[str, object]:
