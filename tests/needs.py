@@ -11,6 +11,7 @@ import os
 import platform
 import pwd
 import shutil
+import socket
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -114,6 +115,14 @@ def _erofs() -> str:
         return "EROFS is mounted from files since Linux 6.12, and cloned unattached since 6.15"
     with open("/proc/filesystems", encoding="ascii") as file:
         return "" if "\terofs\n" in file.read() else "the kernel has no EROFS"
+
+
+def _ipv6() -> str:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        return f"no IPv6 on loopback: {error.strerror}"
+    return ""
 
 
 def _io() -> str:
@@ -252,6 +261,7 @@ def _sigstore_js() -> str:
 
 
 CHECKS: dict[str, Callable[[], str]] = {
+    "ipv6": _ipv6,
     "root": _root,
     "userns": _user_namespaces,
     "subuid": _subordinate_ids,

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imaging import CONFIG, Server, certificates
+from needs import needs
 from viscum.errors import ImageError
 from viscum.image.addresses import join, origin, target
 from viscum.image.http import Answer, Broken, Line
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 PLAIN = Settings(tls_verify=False)
 DIGEST = "sha256:" + "0" * 64
+FAMILIES = {"127.0.0.1": socket.AF_INET, "[::1]": socket.AF_INET6}
 
 
 @pytest.fixture(autouse=True)
@@ -324,6 +326,39 @@ def test_a_proxy_that_refuses_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv("https_proxy", f"http://{proxy.host}")
         with pytest.raises(ImageError, match=rf"proxy {proxy.host} answers 501"):
             read("https://registry.invalid/v2/", Settings())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("[::1]", marks=needs("ipv6"))])
+def test_an_insecure_registry_with_tls_is_not_checked(
+    own: tuple[ssl.SSLContext, pathlib.Path], host: str
+) -> None:
+    """Nor asked in plain words for more than whether it speaks them."""
+    listening = socket.create_server((host.strip("[]"), 0), family=FAMILIES[host])
+    begun: list[bytes] = []
+    manifest = b'{"schemaVersion":2}'
+
+    def serve() -> None:
+        for _ in range(2):
+            client, _ = listening.accept()
+            with client, contextlib.suppress(OSError):
+                begun.append(client.recv(64, socket.MSG_PEEK))
+                with own[0].wrap_socket(client, server_side=True) as spoken:
+                    spoken.recv(1 << 16)
+                    length = b"Content-Length: %d\r\n\r\n" % len(manifest)
+                    spoken.sendall(b"HTTP/1.1 200 OK\r\n" + length + manifest)
+
+    with listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        registry = f"{host}:{listening.getsockname()[1]}"
+        repository = Repository(Endpoint(registry, "secret/name"), PLAIN)
+        try:
+            assert repository.manifest("tag")[0] == manifest
+        finally:
+            repository.close()
+            thread.join()
+    assert begun[0].startswith(b"GET /v2/ HTTP/1.1\r\n")
+    assert begun[1].startswith(b"\x16\x03")
 
 
 # Referrers in parts.

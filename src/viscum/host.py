@@ -19,6 +19,7 @@ __all__ = [
     "Host",
     "KernelPath",
     "cgroup_mounts",
+    "kernel_version",
     "own_groups",
     "own_id",
     "probe",
@@ -134,7 +135,7 @@ class Host(Frozen):
     @property
     def kernel(self) -> tuple[int, int]:
         """The first two numbers of the kernel's version."""
-        return _version(self.release)
+        return kernel_version(self.release)
 
 
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -308,7 +309,7 @@ def probe() -> Host:
         kernel_paths=_kernel_paths(),
         last_capability=int(_read("/proc/sys/kernel/cap_last_cap").strip() or 40),
         capable=capable,
-        landlock_scopes=_version(system.release) >= (6, 12),
+        landlock_scopes=kernel_version(system.release) >= (6, 12),
         subordinate=None if capable and initial else _subordinate_ids(uid),
         user_namespaces=limit != "0",
         full_identity=initial,
@@ -322,7 +323,8 @@ def probe() -> Host:
 _lock = allocate_lock()
 
 
-def _version(release: str) -> tuple[int, int]:
+def kernel_version(release: str) -> tuple[int, int]:
+    """Return the first two numbers of a kernel's release."""
     major, minor = release.split(".")[:2]
     return int(major), int("".join(c for c in minor if c.isdigit()) or 0)
 

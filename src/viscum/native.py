@@ -216,7 +216,7 @@ _HINTS: Mapping[tuple[str, int], str] = {
         "erofs",
         errno_names.ENODEV,
     ): "this kernel has no EROFS: pull the image with --storage overlay",
-    ("erofs", errno_names.ENOTBLK): "mounting from files takes Linux 6.12: --storage overlay",
+    ("erofs", errno_names.ENOTBLK): "mounting from files takes Linux 6.15: --storage overlay",
     ("erofs", errno_names.EPERM): "only root can mount images: pull it with --storage overlay",
     ("erofs", errno_names.EUCLEAN): "the image file is damaged: viscum store check --repair",
     ("tree", errno_names.EINVAL): "this kernel maps no ids on the file system of that folder: "

@@ -156,7 +156,7 @@ def _try_mount(path: str) -> None:
     except OSError as error:
         raise ImageError(
             f"this kernel mounts no EROFS from a file: {(error.strerror or '').lower()}",
-            hint="that takes Linux 6.12; --storage overlay",
+            hint="that takes Linux 6.15; --storage overlay",
         ) from None
 
 

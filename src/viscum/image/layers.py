@@ -67,6 +67,7 @@ __all__ = ["FLAT_OVER", "Layers", "chain_ids"]
 FLAT_OVER = 4
 """Chains of more layers than this are shown as one: each layer of an overlay takes time."""
 SETTLE_SECONDS = 60.0
+MAX_NOTE = 64 << 10
 
 
 def chain_ids(diff_ids: Iterable[str]) -> list[str]:
@@ -115,7 +116,7 @@ class Layers:
         """
         try:
             with open(f"{path}.json", "rb") as file:
-                note = document.parse(file.read(document.MAX_DOCUMENT), f"{path}.json")
+                note = document.parse(file.read(MAX_NOTE), f"{path}.json")
         except (OSError, ImageError):
             return None
         fine = note.get("synced") is True or note.get("boot") == boot_id()
