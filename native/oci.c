@@ -14,12 +14,28 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Arguments: our folder, the copy of our program, the verb (viscum.oci.gathered reads what is needed
+ * for it), the words. */
 static const char program[] =
     "import gc, sys\n"
     "gc.disable()\n"
-    "bin, copy = sys.argv[1:3]\n"
-    "sys.argv[:3] = [bin + '/viscum-oci']\n"
-    "sys.path.append('%s/../lib/python%d.%d/site-packages' % ((bin,) + sys.version_info[:2]))\n"
+    "bin, copy, verb = sys.argv[1:4]\n"
+    "sys.argv[:4] = [bin + '/viscum-oci']\n"
+    "lib = '%s/../lib/python%d.%d/site-packages' % ((bin,) + sys.version_info[:2])\n"
+    "sys.path.append(lib)\n"
+    "try:\n"
+    "    if int(copy) >= 0:\n"
+    "        import marshal, os\n"
+    "        from _frozen_importlib_external import MAGIC_NUMBER\n"
+    "        with open(lib + '/viscum/oci/gathered', 'rb', 0) as file:\n"
+    "            made, data = os.fstat(file.fileno()).st_mtime, file.read()\n"
+    "        if data.startswith(MAGIC_NUMBER):\n"
+    "            code, modules, orders = marshal.loads(memoryview(data)[4:])\n"
+    "            space = {}\n"
+    "            exec(marshal.loads(code), space)\n"
+    "            space['restore'](lib, verb, made, modules, orders)\n"
+    "except OSError:\n"
+    "    pass\n"
     "try:\n"
     "    from viscum.oci.main import leave\n"
     "except ModuleNotFoundError:\n"
@@ -104,13 +120,14 @@ static int become_python(const struct oci_call *call, const char *const *before)
     int extra = 0;
     while (before && before[extra]) extra++;
     char **words = calloc((size_t)(call->argc + extra) + 8, sizeof *words);
+    char *verb = call->verb ? call->argv[call->verb] : "";
     if (!words) return 1;
     snprintf(python, sizeof python, "%s/python3", call->bin);
     snprintf(copy, sizeof copy, "%d", extra ? -1 : sealed_copy());
-    const char *first[] = {python, "-IS", "-c", program, call->bin, copy};
+    const char *first[] = {python, "-IS", "-c", program, call->bin, copy, verb};
     memcpy(words, first, sizeof first);
-    for (int i = 0; i < extra; i++) words[6 + i] = (char *)before[i];
-    for (int i = 1; i < call->argc; i++) words[5 + extra + i] = call->argv[i];
+    for (int i = 0; i < extra; i++) words[7 + i] = (char *)before[i];
+    for (int i = 1; i < call->argc; i++) words[6 + extra + i] = call->argv[i];
     execv(python, words);
     words[0] = "python3"; /* not beside it: a user's or the system's installation */
     words[1] = "-P";

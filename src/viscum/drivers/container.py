@@ -7,8 +7,8 @@ mounts stand (step 2).
 
 from __future__ import annotations
 
+import _signal as signals  # `signal` imports enum, 6 ms
 import os
-import _signal
 
 from ..errors import HostError, SpecError
 from ..frozen import Frozen
@@ -369,7 +369,7 @@ def _join_root(pid: int, pidfd: int, slots: Slots, parts: Sections) -> None:
     path = f"/proc/{pid}/root"
     try:
         is_ = os.stat(path)
-        _signal.pidfd_send_signal(pidfd, 0)  # then the path was that of the same process
+        signals.pidfd_send_signal(pidfd, 0)  # then the path was that of the same process
     except OSError as error:
         raise HostError(f"{path}: {(error.strerror or '').lower()}") from None
     root = slots()
