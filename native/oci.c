@@ -14,8 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Arguments: our folder, the copy of our program, the verb (viscum.oci.gathered reads what is needed
- * for it), the words. */
+/* Its arguments: our folder, the copy of our program, the verb (viscum.oci.gathered has what it
+ * imports), the words. */
 static const char program[] =
     "import gc, sys\n"
     "gc.disable()\n"
@@ -26,12 +26,12 @@ static const char program[] =
     "try:\n"
     "    if int(copy) >= 0:\n"
     "        import marshal, os\n"
-    "        from _frozen_importlib_external import MAGIC_NUMBER\n"
     "        with open(lib + '/viscum/oci/gathered', 'rb', 0) as file:\n"
     "            made, data = os.fstat(file.fileno()).st_mtime, file.read()\n"
-    "        if data.startswith(MAGIC_NUMBER):\n"
-    "            code, modules, orders = marshal.loads(memoryview(data)[4:])\n"
-    "            space = {}\n"
+    "        mark = sys.implementation.cache_tag + ' ' + sys.version_info.releaselevel + '\\n'\n"
+    "        if data.startswith(mark.encode()):\n"
+    "            code, modules, orders = marshal.loads(memoryview(data)[len(mark):])\n"
+    "            space = {'__name__': 'viscum.oci.gathered'}\n"
     "            exec(marshal.loads(code), space)\n"
     "            space['restore'](lib, verb, made, modules, orders)\n"
     "except OSError:\n"
@@ -116,7 +116,7 @@ static int sealed_copy(void) {
 }
 
 static int become_python(const struct oci_call *call, const char *const *before) {
-    char python[OCI_PATH + 16], copy[16];
+    char python[OCI_PATH + 16], found[PATH_MAX], copy[16];
     int extra = 0;
     while (before && before[extra]) extra++;
     char **words = calloc((size_t)(call->argc + extra) + 8, sizeof *words);
@@ -128,7 +128,8 @@ static int become_python(const struct oci_call *call, const char *const *before)
     memcpy(words, first, sizeof first);
     for (int i = 0; i < extra; i++) words[7 + i] = (char *)before[i];
     for (int i = 1; i < call->argc; i++) words[6 + extra + i] = call->argv[i];
-    execv(python, words);
+    /* Not by the link in an environment, whose settings it would look for: `program` needs none. */
+    execv(words[0] = realpath(python, found) ? found : python, words);
     words[0] = "python3"; /* not beside it: a user's or the system's installation */
     words[1] = "-P";
     execvp("python3", words);

@@ -15,11 +15,10 @@ FILE = FOLDER / "viscum/oci/gathered"
 RESTORE = """
 import json, marshal, os, sys
 folder, verb, made = sys.argv[1], sys.argv[2], float(sys.argv[3])
-from _frozen_importlib_external import MAGIC_NUMBER
-data = open(folder + "/viscum/oci/gathered", "rb").read()
-assert data[:4] == MAGIC_NUMBER
-code, modules, orders = marshal.loads(data[4:])
-space = {}
+mark, _, data = open(folder + "/viscum/oci/gathered", "rb").read().partition(b"\\n")
+assert mark.decode() == sys.implementation.cache_tag + " " + sys.version_info.releaselevel
+code, modules, orders = marshal.loads(data)
+space = {"__name__": "viscum.oci.gathered"}
 exec(marshal.loads(code), space)
 space["restore"](folder, verb, made or os.stat(folder + "/viscum/oci/gathered").st_mtime, modules, orders)
 restored = {name for name in sys.modules if name.startswith("viscum")}
@@ -66,7 +65,7 @@ def test_sources_that_were_edited_later_are_imported_as_they_are() -> None:
 
 
 def test_another_python_imports_the_modules_as_they_are(tmp_path: pathlib.Path) -> None:
-    """With another magic number in front; in a copy of the installation."""
+    """In a copy of the installation."""
     subprocess.run(["cp", "-r", "--parents", "viscum", tmp_path], cwd=FOLDER, check=True)
     lib = tmp_path / "lib/python{}.{}".format(*sys.version_info[:2])
     lib.mkdir(parents=True)
@@ -78,7 +77,7 @@ def test_another_python_imports_the_modules_as_they_are(tmp_path: pathlib.Path) 
     subprocess.run(["cp", bin_ / "viscum-oci", tmp_path / "bin"], check=True)
     os.symlink(os.path.realpath(sys.executable), tmp_path / "bin/python3")
     file = lib / "site-packages/viscum/oci/gathered"
-    file.write_bytes(b"\0\0\0\0" + b"of another Python")
+    file.write_bytes(b"cpython-300 final\nof another Python")
     words = [
         tmp_path / "bin/viscum-oci",
         "--root",

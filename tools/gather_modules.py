@@ -5,16 +5,21 @@ gather_modules.py OUTPUT
 
 from __future__ import annotations
 
+import __future__
 import importlib.machinery
-import importlib.util
 import marshal
 import pathlib
 import subprocess
 import sys
 
+ANNOTATIONS = "from __future__ import annotations\n"
+"""Every module begins with it, and would look for a module of that name."""
 SOURCE = pathlib.Path(__file__).resolve().parent.parent / "src"
 VERBS = {"create": "create", "run": "create", "exec": "execute"}
 """The verbs that start processes, and their modules."""
+LATER = [f"viscum.guard.{name}" for name in "bpf policy profile_reader seccomp syscalls".split()]
+LATER += [f"viscum.guard.{path.stem}" for path in SOURCE.glob("viscum/guard/syscalls_*.py")]
+"""What most configurations need besides: the compiler of filters."""
 
 
 def watch(module: str) -> None:
@@ -46,7 +51,9 @@ def compiled(name: str) -> tuple[str, bool, bytes]:
     package = file.is_dir()
     file = file / "__init__.py" if package else file.with_suffix(".py")
     path = str(file.relative_to(SOURCE))
-    code = compile(file.read_bytes(), path, "exec", dont_inherit=True, optimize=2)
+    text = file.read_text().replace(ANNOTATIONS, "\n")
+    flags = __future__.annotations.compiler_flag
+    code = compile(text, path, "exec", flags=flags, dont_inherit=True, optimize=2)
     return path, package, marshal.dumps(code)
 
 
@@ -56,11 +63,12 @@ def main() -> None:
         watch(sys.argv[2])
         return
     orders = {verb: tuple(order_of(module)) for verb, module in VERBS.items()}
-    names = sorted({name for order in orders.values() for name in order})
+    names = sorted({*LATER, *(name for order in orders.values() for name in order)})
     modules = {name: compiled(name) for name in names}
     loader = compiled("viscum.oci.gathered")[2]
     data = marshal.dumps((loader, modules, orders))
-    pathlib.Path(sys.argv[1]).write_bytes(importlib.util.MAGIC_NUMBER + data)
+    mark = f"{sys.implementation.cache_tag} {sys.version_info.releaselevel}\n".encode()
+    pathlib.Path(sys.argv[1]).write_bytes(mark + data)
 
 
 main()
