@@ -115,13 +115,28 @@ static int sealed_copy(void) {
     return fd;
 }
 
+/* Run `words` by the interpreter that starts sooner, where it was built and has what the call
+ * needs: no D-Bus, no socket for a terminal. */
+static void become_compiler(const struct oci_call *call, char **words) {
+    static const char *const verbs[] = {"create", "run", "exec"};
+    char path[OCI_PATH + 64];
+    int launches = 0;
+    for (int i = 0; i < 3; i++) launches |= call->verb && !strcmp(call->argv[call->verb], verbs[i]);
+    for (int i = 1; i < call->argc; i++)
+        if (strstr(call->argv[i], "-systemd-cgroup") || strstr(call->argv[i], "-console-socket"))
+            launches = 0;
+    snprintf(path, sizeof path, "%s/%s/viscum-oci-compile", call->bin, VISCUM_PROGRAMS);
+    if (launches) execv(path, words);
+}
+
 static int become_python(const struct oci_call *call, const char *const *before) {
     char python[OCI_PATH + 16], found[PATH_MAX], copy[16];
     int extra = 0;
     while (before && before[extra]) extra++;
-    char **words = calloc((size_t)(call->argc + extra) + 8, sizeof *words);
+    char **words = calloc((size_t)(call->argc + extra) + 9, sizeof *words);
     char *verb = call->verb ? call->argv[call->verb] : "";
     if (!words) return 1;
+    *words++ = "viscum-oci-compile"; /* who may run what follows instead */
     snprintf(python, sizeof python, "%s/python3", call->bin);
     snprintf(copy, sizeof copy, "%d", extra ? -1 : sealed_copy());
     const char *first[] = {python, "-IS", "-c", program, call->bin, copy, verb};
@@ -129,7 +144,9 @@ static int become_python(const struct oci_call *call, const char *const *before)
     for (int i = 0; i < extra; i++) words[7 + i] = (char *)before[i];
     for (int i = 1; i < call->argc; i++) words[6 + extra + i] = call->argv[i];
     /* Not by the link in an environment, whose settings it would look for: `program` needs none. */
-    execv(words[0] = realpath(python, found) ? found : python, words);
+    if (realpath(python, found)) words[0] = found;
+    if (!extra) become_compiler(call, words - 1);
+    execv(words[0], words);
     words[0] = "python3"; /* not beside it: a user's or the system's installation */
     words[1] = "-P";
     execvp("python3", words);

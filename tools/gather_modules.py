@@ -4,8 +4,8 @@ gather_modules.py OUTPUT
 """
 
 from __future__ import annotations
-
 import __future__
+
 import importlib.machinery
 import marshal
 import pathlib

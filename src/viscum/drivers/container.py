@@ -7,7 +7,6 @@ mounts stand (step 2).
 
 from __future__ import annotations
 
-import _signal as signals  # `signal` imports enum, 6 ms
 import os
 
 from ..errors import HostError, SpecError
@@ -366,6 +365,8 @@ def compile_container(bundle: Bundle, *, full_identity: bool) -> CompiledContain
 
 def _join_root(pid: int, pidfd: int, slots: Slots, parts: Sections) -> None:
     """Enter the root of a container that has no mount namespace to enter."""
+    import _signal as signals  # `signal` imports enum, 6 ms
+
     path = f"/proc/{pid}/root"
     try:
         is_ = os.stat(path)
