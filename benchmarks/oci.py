@@ -123,7 +123,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 
 
 def many(bench: Bench, count: int) -> dict[str, float]:
-    """Run `count` containers at once through containerd, with crun and with ours: median seconds."""
+    """Run `count` containers at once through containerd, by each: median seconds."""
     folder = bench.folder / "containerd"
     folder.mkdir()
     (folder / "config.toml").write_text(CONTAINERD.format(folder=folder))

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import sysconfig
+
+import pytest
+
+from conformance.container import CONFIG, make_rootfs
+from needs import needs
 
 FOLDER = pathlib.Path(sysconfig.get_path("purelib"))
 FILE = FOLDER / "viscum/oci/gathered"
@@ -64,30 +71,87 @@ def test_sources_that_were_edited_later_are_imported_as_they_are() -> None:
     assert "viscum.oci.create" in found["imported"]
 
 
-def test_another_python_imports_the_modules_as_they_are(tmp_path: pathlib.Path) -> None:
-    """In a copy of the installation."""
-    subprocess.run(["cp", "-r", "--parents", "viscum", tmp_path], cwd=FOLDER, check=True)
-    lib = tmp_path / "lib/python{}.{}".format(*sys.version_info[:2])
-    lib.mkdir(parents=True)
-    (tmp_path / "viscum").rename(tmp_path / "moved")
-    (lib / "site-packages").mkdir()
-    (tmp_path / "moved").rename(lib / "site-packages/viscum")
+@pytest.fixture
+def installation(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A copy of the installation; its `python3` says that it was asked and ends with 99."""
+    packages = tmp_path / "lib/python{}.{}/site-packages".format(*sys.version_info[:2])
+    packages.mkdir(parents=True)
+    subprocess.run(["cp", "-r", FOLDER / "viscum", packages], check=True)
     (tmp_path / "bin").mkdir()
-    bin_ = pathlib.Path(sysconfig.get_path("scripts"))
-    subprocess.run(["cp", bin_ / "viscum-oci", tmp_path / "bin"], check=True)
-    os.symlink(os.path.realpath(sys.executable), tmp_path / "bin/python3")
-    file = lib / "site-packages/viscum/oci/gathered"
+    program = os.path.join(sysconfig.get_path("scripts"), "viscum-oci")
+    subprocess.run(["cp", program, tmp_path / "bin"], check=True)
+    python = tmp_path / "bin/python3"
+    python.write_text("#!/bin/sh\necho asked >&2; exit 99\n")
+    python.chmod(0o755)
+    return tmp_path
+
+
+def call(installation: pathlib.Path, *words: object) -> subprocess.CompletedProcess:
+    """Run it with files for its output: a container holds what it got until it ends."""
+    command = [installation / "bin/viscum-oci", "--root", installation / "state", *words]
+    out, err = installation / "out", installation / "err"
+    with out.open("wb") as output, err.open("wb") as errors:
+        done = subprocess.run(
+            list(map(str, command)), stdout=output, stderr=errors, check=False, stdin=-3, timeout=60
+        )
+    return subprocess.CompletedProcess(command, done.returncode, out.read_text(), err.read_text())
+
+
+def container(installation: pathlib.Path) -> dict:
+    """A bundle with a filter of system calls, as engines ask for."""
+    make_rootfs(installation / "rootfs")
+    config = copy.deepcopy(CONFIG)
+    config["process"]["args"] = ["/bin/sleep", "1000"]
+    rule = {"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}
+    config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
+    (installation / "config.json").write_text(json.dumps(config))
+    return config
+
+
+@needs("root", "busybox", "quick-interpreter")
+def test_create_and_exec_do_without_the_ordinary_python(installation: pathlib.Path) -> None:
+    container(installation)
+    name = f"quick-{os.getpid()}"
+    try:
+        made = call(installation, "create", "--bundle", installation, name)
+        assert (made.returncode, made.stderr) == (0, "")
+        done = call(installation, "exec", name, "/bin/echo", "inside")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "inside\n", "")
+    finally:
+        call(installation, "delete", "--force", name)
+
+
+@needs("root", "busybox", "quick-interpreter")
+def test_what_the_quick_interpreter_lacks_is_left_to_the_ordinary_one(
+    installation: pathlib.Path,
+) -> None:
+    config = container(installation)
+    config["linux"]["seccomp"]["listenerPath"] = str(installation / "listener")
+    (installation / "config.json").write_text(json.dumps(config))
+    listener = socket.socket(socket.AF_UNIX)  # the plan needs a socket, whose module it lacks
+    listener.bind(str(installation / "listener"))
+    listener.listen()
+    done = call(installation, "create", "--bundle", installation, "x")
+    assert (done.returncode, done.stderr) == (99, "asked\n")
+    assert not (installation / "state/x").exists()
+    listener.close()
+
+
+@needs("quick-interpreter")
+def test_errors_are_told_once_without_the_ordinary_python(installation: pathlib.Path) -> None:
+    done = call(installation, "create", "--bundle", installation, "x")
+    assert done.returncode == 1
+    assert done.stderr.count("config.json") == 1
+
+
+def test_another_python_imports_the_modules_as_they_are(installation: pathlib.Path) -> None:
+    (installation / "bin/python3").unlink()
+    (installation / "bin/python3").symlink_to(os.path.realpath(sys.executable))
+    for path in installation.glob("lib/*/site-packages/viscum/bin/viscum-oci-compile"):
+        path.unlink()
+    (file,) = installation.glob("lib/*/site-packages/viscum/oci/gathered")
     file.write_bytes(b"cpython-300 final\nof another Python")
-    words = [
-        tmp_path / "bin/viscum-oci",
-        "--root",
-        tmp_path / "root",
-        "create",
-        "--bundle",
-        tmp_path,
-        "x",
-    ]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = call(installation, "create", "--bundle", installation, "x")
     assert done.returncode == 1
     assert "config.json" in done.stderr
     assert "Traceback" not in done.stderr
