@@ -11,10 +11,11 @@
 #include <unistd.h>
 
 /* In place of the archive's own table, which would bring in every library that Python can use. */
-#define MODULES(X)                                                                                 \
-    X(_abc)                                                                                        \
-    X(_codecs) X(_imp) X(_io) X(_stat) X(_string) X(_thread) X(_weakref) X(errno) X(gc)            \
-        X(itertools) X(posix) X(time)
+/* clang-format off */
+#define MODULES(X) \
+    X(_abc) X(_codecs) X(_imp) X(_io) X(_stat) X(_string) X(_thread) X(_weakref) X(errno) X(gc) \
+    X(itertools) X(posix) X(time)
+/* clang-format on */
 #define DECLARE(name) extern PyObject *PyInit_##name(void);
 #define ROW(name)     {#name, PyInit_##name},
 MODULES(DECLARE)

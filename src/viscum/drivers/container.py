@@ -189,7 +189,7 @@ class ContainerBuilder:
             raise HostError(f"linux.intelRdt: it {reason}", hint="leave it out")
 
     def _check_labels(self, config: dict[str, Any]) -> None:
-        """Refuse labels that SELinux would have to enforce; without it they mean nothing."""
+        """Refuse labels that SELinux would have to enforce; that of mounts is lost without it."""
         process = config.get("process") or {}
         labels = {
             "process.selinuxLabel": process.get("selinuxLabel"),
@@ -201,6 +201,8 @@ class ContainerBuilder:
                     f"{key} {label!r}: labels of SELinux are not supported",
                     hint="run it with another runtime, or with labels disabled",
                 )
+        if self.linux.get("mountLabel"):
+            self.parts.lost.append("linux.mountLabel: SELinux is not enabled here")
 
     # Namespaces and ids.
 
