@@ -14,12 +14,28 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Its arguments: our folder, the copy of our program, the verb (viscum.oci.gathered has what it
+ * imports), the words. */
 static const char program[] =
     "import gc, sys\n"
     "gc.disable()\n"
-    "bin, copy = sys.argv[1:3]\n"
-    "sys.argv[:3] = [bin + '/viscum-oci']\n"
-    "sys.path.append('%s/../lib/python%d.%d/site-packages' % ((bin,) + sys.version_info[:2]))\n"
+    "bin, copy, verb = sys.argv[1:4]\n"
+    "sys.argv[:4] = [bin + '/viscum-oci']\n"
+    "lib = '%s/../lib/python%d.%d/site-packages' % ((bin,) + sys.version_info[:2])\n"
+    "sys.path.append(lib)\n"
+    "try:\n"
+    "    if int(copy) >= 0:\n"
+    "        import marshal, os\n"
+    "        with open(lib + '/viscum/oci/gathered', 'rb', 0) as file:\n"
+    "            made, data = os.fstat(file.fileno()).st_mtime, file.read()\n"
+    "        mark = sys.implementation.cache_tag + ' ' + sys.version_info.releaselevel + '\\n'\n"
+    "        if data.startswith(mark.encode()):\n"
+    "            code, modules, orders = marshal.loads(memoryview(data)[len(mark):])\n"
+    "            space = {'__name__': 'viscum.oci.gathered'}\n"
+    "            exec(marshal.loads(code), space)\n"
+    "            space['restore'](lib, verb, made, modules, orders)\n"
+    "except OSError:\n"
+    "    pass\n"
     "try:\n"
     "    from viscum.oci.main import leave\n"
     "except ModuleNotFoundError:\n"
@@ -99,19 +115,38 @@ static int sealed_copy(void) {
     return fd;
 }
 
+/* Run `words` by the interpreter that starts sooner, where it was built and has what the call
+ * needs: no D-Bus, no socket for a terminal. */
+static void become_compiler(const struct oci_call *call, char **words) {
+    static const char *const verbs[] = {"create", "run", "exec"};
+    char path[OCI_PATH + 64];
+    int launches = 0;
+    for (int i = 0; i < 3; i++) launches |= call->verb && !strcmp(call->argv[call->verb], verbs[i]);
+    for (int i = 1; i < call->argc; i++)
+        if (strstr(call->argv[i], "-systemd-cgroup") || strstr(call->argv[i], "-console-socket"))
+            launches = 0;
+    snprintf(path, sizeof path, "%s/%s/viscum-oci-compile", call->bin, VISCUM_PROGRAMS);
+    if (launches) execv(path, words);
+}
+
 static int become_python(const struct oci_call *call, const char *const *before) {
-    char python[OCI_PATH + 16], copy[16];
+    char python[OCI_PATH + 16], found[PATH_MAX], copy[16];
     int extra = 0;
     while (before && before[extra]) extra++;
-    char **words = calloc((size_t)(call->argc + extra) + 8, sizeof *words);
+    char **words = calloc((size_t)(call->argc + extra) + 9, sizeof *words);
+    char *verb = call->verb ? call->argv[call->verb] : "";
     if (!words) return 1;
+    *words++ = "viscum-oci-compile"; /* who may run what follows instead */
     snprintf(python, sizeof python, "%s/python3", call->bin);
     snprintf(copy, sizeof copy, "%d", extra ? -1 : sealed_copy());
-    const char *first[] = {python, "-IS", "-c", program, call->bin, copy};
+    const char *first[] = {python, "-IS", "-c", program, call->bin, copy, verb};
     memcpy(words, first, sizeof first);
-    for (int i = 0; i < extra; i++) words[6 + i] = (char *)before[i];
-    for (int i = 1; i < call->argc; i++) words[5 + extra + i] = call->argv[i];
-    execv(python, words);
+    for (int i = 0; i < extra; i++) words[7 + i] = (char *)before[i];
+    for (int i = 1; i < call->argc; i++) words[6 + extra + i] = call->argv[i];
+    /* Not by the link in an environment, whose settings it would look for: `program` needs none. */
+    if (realpath(python, found)) words[0] = found;
+    if (!extra) become_compiler(call, words - 1);
+    execv(words[0], words);
     words[0] = "python3"; /* not beside it: a user's or the system's installation */
     words[1] = "-P";
     execvp("python3", words);

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import os
+import socket
+import urllib.parse
 from typing import TYPE_CHECKING
 
 import grpc
@@ -62,6 +66,34 @@ def unpack(data: bytes) -> dict[int, list]:
     return found
 
 
+def exchange(connection: socket.socket, path: str, data: bytes) -> bytes:
+    """Speak WebSocket (RFC 6455) with a kubelet's streams: channel 0 has the bytes of a port."""
+    key = base64.b64encode(os.urandom(16)).decode()
+    connection.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
+        "Sec-WebSocket-Protocol: v4.channel.k8s.io\r\n\r\n".encode()
+    )
+    stream = connection.makefile("rb")
+    status = stream.readline()
+    assert b" 101 " in status, status
+    while stream.readline().strip():
+        pass
+    payload = b"\0" + data
+    connection.sendall(bytes((0x82, 0x80 | len(payload))) + bytes(4) + payload)  # a mask of zeros
+    ports, received = {0, 1}, b""  # each channel begins with the number of its port
+    while len(received) < len(data):
+        _, size = stream.read(2)
+        frame = stream.read(size)
+        if frame[0] in ports:
+            ports.remove(frame[0])
+        elif frame[0] == 0:
+            received += frame[1:]
+        else:
+            raise AssertionError(frame)
+    return received
+
+
 class Cri:
     """Calls the runtime service over its socket."""
 
@@ -71,6 +103,8 @@ class Cri:
         self.image = image
         self.logs = logs
         self.configs: dict[str, bytes] = {}
+        self.parent = f"/viscum-cri-{os.getpid()}"
+        """The group of all pods."""
 
     def call(
         self, method: str, *fields: tuple[int, object], timeout: float = 30
@@ -83,7 +117,7 @@ class Cri:
         """Run a pod's sandbox in the host's network and return its id."""
         metadata = pack((1, name), (2, name + "-uid"), (3, "default"))
         options = pack((1, NODE), (2, pid), (3, POD))
-        linux = pack((1, "/viscum-cri"), (2, pack((1, options))))
+        linux = pack((1, self.parent), (2, pack((1, options))))
         config = pack((1, metadata), (3, self.logs), (8, linux))
         answer = self.call("RunPodSandbox", (1, config), (2, self.handler))
         pod = answer[1][0].decode()
@@ -106,6 +140,12 @@ class Cri:
         """Run a command in a container; return its exit code and output."""
         answer = self.call("ExecSync", (1, container), *((2, word) for word in command), (3, 20))
         return answer.get(3, [0])[0], answer.get(1, [b""])[0]
+
+    def forward(self, pod: str, port: int, data: bytes) -> bytes:
+        """Send `data` to a port of a pod, and return as many bytes of what comes back."""
+        url = urllib.parse.urlsplit(self.call("PortForward", (1, pod), (2, port))[1][0].decode())
+        with socket.create_connection((url.hostname, url.port), timeout=20) as connection:
+            return exchange(connection, f"{url.path}?port={port}", data)
 
     def state(self, container: str) -> int:
         """Return a container's state: 0 created, 1 running, 2 exited."""

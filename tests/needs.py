@@ -132,6 +132,13 @@ def _io() -> str:
     return "no blkio or io controller to make groups in"
 
 
+def _quick_interpreter() -> str:
+    folder = os.path.dirname(host.__file__)
+    if os.path.exists(f"{folder}/bin/viscum-oci-compile"):
+        return ""
+    return "the Python that built this has no static library"
+
+
 def _disks() -> str:
     absent = [name for name in ("losetup", "mke2fs", "mount") if not shutil.which(name, path=SBIN)]
     if absent:
@@ -262,6 +269,7 @@ def _sigstore_js() -> str:
 
 CHECKS: dict[str, Callable[[], str]] = {
     "ipv6": _ipv6,
+    "quick-interpreter": _quick_interpreter,
     "root": _root,
     "userns": _user_namespaces,
     "subuid": _subordinate_ids,

@@ -292,6 +292,20 @@ def test_container_without_a_mount_namespace_mounts_nothing_on_the_host(
     assert not any((container.rootfs / "mnt").iterdir())
 
 
+@pytest.mark.skipif(not is_release(os.uname().release, 6, 15), reason="needs Linux 6.15")
+@pytest.mark.parametrize("capability", ["CAP_SYS_ADMIN", "CAP_SYS_CHROOT"])
+def test_one_capability_is_no_way_out_without_a_mount_namespace(
+    container: Container, capability: str
+) -> None:
+    """The two together are: whoever enters a mount namespace stands at its root."""
+    container.without_namespace("mount")
+    for kind in ("bounding", "effective", "permitted"):
+        container.process["capabilities"][kind] = [capability]
+    text = container.output("nsenter --mount=/proc/self/ns/mnt ls -d /boot /usr 2>&1; ls /")
+    assert "not permitted" in text
+    assert "/usr" not in text
+
+
 def test_user_namespace_needs_a_mount_namespace(container: Container) -> None:
     ids = [{"containerID": 0, "hostID": 200000, "size": 65536}]
     container.linux["uidMappings"] = container.linux["gidMappings"] = ids

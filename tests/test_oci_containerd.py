@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -58,7 +59,7 @@ disabled_plugins = [
 
 
 class Containerd:
-    """A containerd of our own, with folders of its own."""
+    """A containerd of our own, with folders and a mount namespace of its own."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
@@ -67,11 +68,21 @@ class Containerd:
         make_rootfs(self.rootfs)
         text = CONFIG.format(folder=folder, runtime=RUNTIME, image=IMAGE)
         (folder / "config.toml").write_text(text)
+        words = ["unshare", "--mount", "--propagation", "slave", "sleep", "infinity"]
+        self.space = subprocess.Popen(words, stdin=subprocess.DEVNULL)
         self.process: subprocess.Popen | None = None
 
     def start(self) -> None:
         log = (self.folder / "log").open("ab")
-        words = ["containerd", "-c", str(self.folder / "config.toml"), "-l", "warn"]
+        words = [
+            "nsenter",
+            f"--mount=/proc/{self.space.pid}/ns/mnt",
+            "containerd",
+            "-c",
+            str(self.folder / "config.toml"),
+            "-l",
+            "warn",
+        ]
         self.process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         log.close()
         end = time.monotonic() + 30
@@ -82,6 +93,14 @@ class Containerd:
     def stop(self, how: int = signal.SIGTERM) -> None:
         self.process.send_signal(how)
         self.process.wait(30)
+
+    def close(self) -> None:
+        """End it with what is left of its containers."""
+        self.stop()
+        for path in self.folder.glob("state/*/*/*/shim.pid"):
+            os.kill(int(path.read_text()), signal.SIGKILL)
+        self.space.kill()
+        self.space.wait()
 
     def ctr(self, *words: str) -> subprocess.CompletedProcess:
         command = ["ctr", "-a", str(self.socket), *words]
@@ -119,17 +138,10 @@ def containerd() -> Iterator[Containerd]:
     made = Containerd(folder)
     made.start()
     yield made
-    made.stop()
-    for path in folder.glob("state/*/*/*/shim.pid"):
-        os.kill(int(path.read_text()), signal.SIGKILL)
-    text = pathlib.Path("/proc/self/mountinfo").read_text()
-    points = [line.split()[4] for line in text.splitlines()]
-    for point in reversed(points):
-        if point.startswith(str(folder)):
-            subprocess.run(["umount", "-l", point], check=False)
+    made.close()
     shutil.rmtree(folder, ignore_errors=True)
     for controller in pathlib.Path("/sys/fs/cgroup").iterdir():
-        parent = controller / "viscum-cri"
+        parent = controller / f"viscum-cri-{os.getpid()}"
         if parent.is_dir():
             parent.rmdir()
 
@@ -220,6 +232,22 @@ def test_streams_of_attach_exec_and_forwarded_ports_are_offered(cri: Cri) -> Non
     assert answer[1][0].startswith(b"http://")
     assert cri.call("Attach", (1, container), (4, 1))[1][0].startswith(b"http://")
     assert cri.call("PortForward", (1, pod), (2, 80))[1][0].startswith(b"http://")
+
+
+def test_bytes_flow_through_a_forwarded_port(cri: Cri) -> None:
+    pod = cri.run_pod("forwards")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["/bin/busybox", "nc", "-l", "-p", str(port), "-e", "/bin/cat"]
+    container = cri.create(pod, "echo", command)
+    cri.call("StartContainer", (1, container))
+    tables = [pathlib.Path(f"/proc/net/{name}") for name in ("tcp", "tcp6")]
+    end = time.monotonic() + 10
+    while not any(f":{port:04X} " in table.read_text() for table in tables):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert cri.forward(pod, port, b"there and back") == b"there and back"
 
 
 def test_pod_whose_process_is_killed_is_seen_to_end(cri: Cri, containerd: Containerd) -> None:

@@ -345,6 +345,20 @@ def test_verbs_that_are_killed_leave_what_can_be_deleted(
     assert_gone(container)
 
 
+@rooted
+@pytest.mark.skipif(os.path.exists("/sys/fs/selinux/enforce"), reason="SELinux is enabled")
+def test_label_of_mounts_is_told_once_to_be_lost(container: Container) -> None:
+    container.linux["mountLabel"] = "system_u:object_r:container_file_t:s0:c1,c2"
+    container.write()
+    log = container.runtime.folder / "log"
+    words = ["--log", log, "--log-format", "json", "create", "--bundle", container.folder]
+    assert container.call(*words, container.id).returncode == 0
+    (line,) = [json.loads(line) for line in log.read_text().splitlines()]
+    assert line["level"] == "warning"
+    assert "mountLabel" in line["msg"]
+    assert container.delete("--force").returncode == 0
+
+
 # Properties.
 
 

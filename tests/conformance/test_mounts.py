@@ -213,9 +213,8 @@ def test_nothing_that_is_mounted_inside_shows_outside(container: Container) -> N
     container.process["capabilities"] = {
         name: ["CAP_SYS_ADMIN"] for name in ("bounding", "effective", "permitted")
     }
-    before = pathlib.Path("/proc/self/mountinfo").read_text()
     container.output("mount -t tmpfs tmpfs /tmp")
-    assert pathlib.Path("/proc/self/mountinfo").read_text() == before
+    assert str(container.folder) not in pathlib.Path("/proc/self/mountinfo").read_text()
 
 
 def test_idmapped_mount(container: Container, source: pathlib.Path) -> None:

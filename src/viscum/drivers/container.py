@@ -8,7 +8,6 @@ mounts stand (step 2).
 from __future__ import annotations
 
 import os
-import signal
 
 from ..errors import HostError, SpecError
 from ..frozen import Frozen
@@ -190,7 +189,7 @@ class ContainerBuilder:
             raise HostError(f"linux.intelRdt: it {reason}", hint="leave it out")
 
     def _check_labels(self, config: dict[str, Any]) -> None:
-        """Refuse labels that SELinux would have to enforce; without it they mean nothing."""
+        """Refuse labels that SELinux would have to enforce; that of mounts is lost without it."""
         process = config.get("process") or {}
         labels = {
             "process.selinuxLabel": process.get("selinuxLabel"),
@@ -202,6 +201,8 @@ class ContainerBuilder:
                     f"{key} {label!r}: labels of SELinux are not supported",
                     hint="run it with another runtime, or with labels disabled",
                 )
+        if self.linux.get("mountLabel"):
+            self.parts.lost.append("linux.mountLabel: SELinux is not enabled here")
 
     # Namespaces and ids.
 
@@ -366,10 +367,12 @@ def compile_container(bundle: Bundle, *, full_identity: bool) -> CompiledContain
 
 def _join_root(pid: int, pidfd: int, slots: Slots, parts: Sections) -> None:
     """Enter the root of a container that has no mount namespace to enter."""
+    import _signal as signals  # `signal` imports enum, 6 ms
+
     path = f"/proc/{pid}/root"
     try:
         is_ = os.stat(path)
-        signal.pidfd_send_signal(pidfd, 0)  # then the path was that of the same process
+        signals.pidfd_send_signal(pidfd, 0)  # then the path was that of the same process
     except OSError as error:
         raise HostError(f"{path}: {(error.strerror or '').lower()}") from None
     root = slots()
