@@ -17,7 +17,7 @@ from viscum import SpecError
 from viscum.governor.manners import LATENCY
 from viscum.governor.simulate import WARM_UP, Score, replay, replay_fixed
 from viscum.governor.traces import Trace, read_traces
-from viscum.spec import parse_cpu_bounds, parse_memory_bounds
+from viscum.limits import parse_cpu_bounds, parse_memory_bounds
 
 VISCUM = os.path.join(sys.prefix, "bin", "viscum")
 PEERS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "benchmarks/governor/peers.py")

@@ -15,10 +15,10 @@ import pytest
 from commands import VISCUM, assert_refused, call, run_words
 from needs import needs
 from viscum import HostError, SpecError
+from viscum.limits import Limits
 from viscum.request import make_limits, make_spec
 from viscum.resources.changing import write_all_or_none
 from viscum.resources.link import shaping
-from viscum.spec import Limits
 
 PEER = """
 import os, socket

@@ -17,7 +17,7 @@ import viscum
 from callers import KINDS, make_caller
 from needs import needs
 from viscum.guard import capabilities
-from viscum.spec import parse_size
+from viscum.limits import parse_size
 
 if TYPE_CHECKING:
     from callers import Caller

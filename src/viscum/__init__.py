@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .governor import Governor
     from .images import Image
     from .journal import Event, events
+    from .limits import IoLimit, Limits
     from .logs import LogEntry
     from .machine import Machine
     from .process import DEVNULL, PIPE, STDOUT, Process
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from .resources.usage import DeviceUsage, Pressure, Usage
     from .result import Result
     from .running import run
-    from .spec import Device, IoLimit, Limits, Mount, Rlimit, Spec
+    from .spec import Device, Mount, Rlimit, Spec
 
 __all__ = [
     "DEVNULL",
@@ -99,7 +100,8 @@ _HOMES = {
     "images": "Image",
     "process": "DEVNULL PIPE STDOUT Process",
     "result": "Result",
-    "spec": "Device IoLimit Limits Mount Rlimit Spec",
+    "limits": "IoLimit Limits",
+    "spec": "Device Mount Rlimit Spec",
     "resources.usage": "DeviceUsage Pressure Usage",
     "errors": "CommandNotExecutable CommandNotFound HostError ImageError LaunchError "
     "MachineError PlanError SpecError TimeoutExpired TrustError ViscumError ViscumWarning",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 
 from .errors import SpecError
+from .limits import Limits, check_limits
 from .record import Config, Health, LogOptions, Restart
 from .registry import Record, find, new_machine_id
 from .request import make_limits, make_spec, merged_bounds
 from .resources.limits import PREFIX
 from .result import nanoseconds
-from .spec import SHARED, Limits, check_limits, check_name
+from .spec import SHARED, check_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

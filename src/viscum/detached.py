@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from typing import Any, Unpack
 
     from .drivers.process import Compiled
+    from .limits import Limits
     from .logs import LogEntry
     from .process import Process
     from .record import Health, LogOptions
     from .request import LimitOptions, Options
     from .resources.changing import Applied
-    from .spec import Limits
 
     class LivingOptions(Options, total=False):
         """What `Machine.create` takes beside the options of a machine.

@@ -9,12 +9,13 @@ from _thread import allocate_lock
 
 from . import launching, native
 from .errors import MachineError, TimeoutExpired
+from .limits import check_limits
 from .process import DEVNULL, PIPE, Process, Streams, close_quietly, open_end
 from .request import LIMIT_NAMES, make_limits, make_spec
 from .resources.groups import GroupSet
 from .resources.usage import Usage, oom_kills, usage_from
 from .result import DEFAULT_OUTPUT_LIMIT, FOREVER_NS, Result, exit_code, nanoseconds, verdict_of
-from .spec import check_limits, check_link, check_name
+from .spec import check_link, check_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from typing import Self, Unpack
 
     from .detached import DetachedMachine, LivingOptions
+    from .limits import Limits
     from .request import LimitOptions, Options
     from .resources.changing import Applied
     from .resources.oom import OutOfMemory
-    from .spec import Limits
 
 __all__ = ["Machine"]
 

@@ -11,7 +11,8 @@ import os
 from .compact_json import dumps, loads
 from .errors import MachineError
 from .frozen import Frozen
-from .spec import Device, IoLimit, Limits, Mount, Rlimit, Spec
+from .limits import IoLimit, Limits
+from .spec import Device, Mount, Rlimit, Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

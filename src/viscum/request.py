@@ -5,18 +5,9 @@ from __future__ import annotations
 import os
 
 from .errors import SpecError
+from .limits import Limits, parse_cpu_bounds, parse_cpus, parse_memory_bounds, parse_size
 from .rootfs import look_up_user
-from .spec import (
-    Device,
-    Limits,
-    Mount,
-    Rlimit,
-    Spec,
-    parse_cpu_bounds,
-    parse_cpus,
-    parse_memory_bounds,
-    parse_size,
-)
+from .spec import Device, Mount, Rlimit, Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +15,7 @@ if TYPE_CHECKING:
     from typing import TypedDict
 
     from .images import Image, Root
-    from .spec import IoLimit
+    from .limits import IoLimit
 
     class LimitOptions(TypedDict, total=False):
         """The limits among the options; see `Limits`."""

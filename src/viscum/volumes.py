@@ -15,8 +15,9 @@ from . import disks
 from .compact_json import dumps, loads
 from .errors import SpecError, ViscumError
 from .frozen import Frozen
+from .limits import NAME_CHARACTERS
 from .places import data_folder, make_folder, volumes_folder
-from .spec import MAX_NAME, NAME_CHARACTERS
+from .spec import MAX_NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

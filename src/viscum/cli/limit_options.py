@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from ..errors import SpecError
+from ..limits import IoLimit, parse_size
 from ..resources.settings import blkio_to_weight
-from ..spec import IoLimit, parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..errors import SpecError
+from ..limits import parse_size
 from ..record import Health, LogOptions
-from ..spec import parse_size
 from .filters import parse_labels
 from .machine_options import machine_options, seconds
 from .moments import parse_duration

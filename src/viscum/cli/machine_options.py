@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from ..errors import SpecError
-from ..spec import Mount, Rlimit, parse_size
+from ..limits import parse_size
+from ..spec import Mount, Rlimit
 from .limit_options import limit_options
 
 TYPE_CHECKING = False

@@ -27,8 +27,9 @@ from .root import RootBuilder
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..host import Host
+    from ..limits import Limits
     from ..plan import Operation
-    from ..spec import Limits, Spec
+    from ..spec import Spec
 
 __all__ = ["Compiled", "compile_exec", "compile_plan"]
 

@@ -6,8 +6,8 @@ import os
 
 from ..errors import SpecError, ViscumError
 from ..frozen import Frozen
+from ..limits import parse_cpu_bounds, parse_memory_bounds
 from ..resources.limits import PREFIX
-from ..spec import parse_cpu_bounds, parse_memory_bounds
 from .manners import DEFAULT_CLASS, Bounds, manner_of
 
 TYPE_CHECKING = False

@@ -17,7 +17,7 @@ from .writing import write_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..spec import IoLimit
+    from ..limits import IoLimit
 
 __all__ = ["hold_buffered", "release_buffered"]
 

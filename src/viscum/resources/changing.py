@@ -8,7 +8,7 @@ import time
 
 from ..errors import HostError
 from ..frozen import Frozen
-from ..spec import IoLimit, Limits
+from ..limits import IoLimit, Limits
 from .buffered import hold_buffered
 from .reading import number, read_bytes
 from .settings import THROTTLE, settings, unheld

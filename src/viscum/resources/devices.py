@@ -10,8 +10,8 @@ import stat
 from ..disks import owned_loop
 from ..errors import SpecError
 from ..frozen import Frozen
+from ..limits import IoLimit
 from ..places import volumes_folder
-from ..spec import IoLimit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..host import Cgroups
-    from ..spec import Limits
+    from ..limits import Limits
     from .changing import Applied
     from .usage import Usage
 

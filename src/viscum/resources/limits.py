@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ..host import Cgroups
+    from ..limits import Limits
     from ..plan import Operation
-    from ..spec import Limits
 
 __all__ = ["PREFIX", "Groups", "compile_groups", "lost_limits"]
 

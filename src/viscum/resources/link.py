@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..spec import Limits
+    from ..limits import Limits
 
 __all__ = ["NSENTER", "hold_link", "shaping"]
 

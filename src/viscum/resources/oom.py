@@ -17,7 +17,7 @@ from _thread import allocate_lock, start_new_thread
 
 from ..errors import HostError, SpecError
 from ..frozen import Frozen
-from ..spec import Limits
+from ..limits import Limits
 from .events import MemoryEvents, MemoryWatch
 from .reading import number, pairs, read_bytes
 from .writing import write_text
@@ -48,7 +48,7 @@ LARGEST = 3
 
 def parse_policy(text: str) -> tuple[str, int | None]:
     """Return policy and bound of `kill`, `pause` or `grow:SIZE`; raises SpecError."""
-    from ..spec import parse_size
+    from ..limits import parse_size
 
     name, colon, size = text.partition(":")
     if name == "grow" and size:

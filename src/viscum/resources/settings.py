@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
-    from ..spec import IoLimit, Limits
+    from ..limits import IoLimit, Limits
 
     Setting = tuple[str, str, str]
     """Controller, file, value."""

@@ -6,8 +6,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ...limits import IoLimit
     from ...record import Config
-    from ...spec import IoLimit, Mount, Spec
+    from ...spec import Mount, Spec
 
 __all__ = ["create_words"]
 

@@ -8,7 +8,7 @@ import signal
 import sys
 
 from ...errors import SpecError
-from ...spec import parse_cpus, parse_size
+from ...limits import parse_cpus, parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

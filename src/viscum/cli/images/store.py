@@ -5,7 +5,7 @@ from __future__ import annotations
 from ... import images, storing
 from ...errors import SpecError
 from ...image.settings import OVER, STORAGES
-from ...spec import parse_size
+from ...limits import parse_size
 from ...storage_choice import measured
 from ..format import check_form, print_rows
 from ..listing import Column, size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ... import volumes
 from ...errors import SpecError
-from ...spec import parse_size
+from ...limits import parse_size
 from ...wiping import wipe
 from ..filters import parse_labels
 
