@@ -181,8 +181,8 @@ vs_host_fn vs_op_cgroup, vs_op_cgroup_write, vs_op_cgroup_open, vs_op_cgroup_lea
     vs_op_open_in, vs_op_hold, vs_op_sockets, vs_op_setgroups_deny, vs_op_map, vs_op_helper,
     vs_op_service, vs_op_service_end, vs_op_cgroup_remove;
 /* ops_container.c */
-vs_host_fn vs_op_idmap, vs_op_cgroup_path, vs_op_cgroup_path_end, vs_op_device_filter, vs_op_permit,
-    vs_op_meet, vs_op_hook;
+vs_host_fn vs_op_idmap, vs_op_time_join, vs_op_cgroup_path, vs_op_cgroup_path_end,
+    vs_op_device_filter, vs_op_permit, vs_op_meet, vs_op_hook;
 vs_enter_fn vs_op_reach, vs_op_wait_for, vs_op_refork, vs_op_hook_inside, vs_op_set_attributes,
     vs_op_cover_copy, vs_op_device_node, vs_op_device_link, vs_op_mask, vs_op_read_only,
     vs_op_move_root, vs_op_console, vs_op_own_streams, vs_op_personality, vs_op_scheduler,

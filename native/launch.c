@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 
 static vs_load_fn *const load_handlers[] = {
     [OP_open] = vs_op_open,
@@ -34,6 +35,7 @@ static vs_host_fn *const host_handlers[] = {
     [OP_service_end] = vs_op_service_end,
     [OP_cgroup_remove] = vs_op_cgroup_remove,
     [OP_idmap] = vs_op_idmap,
+    [OP_time_join] = vs_op_time_join,
     [OP_cgroup_path] = vs_op_cgroup_path,
     [OP_cgroup_path_end] = vs_op_cgroup_path_end,
     [OP_device_filter] = vs_op_device_filter,
@@ -156,11 +158,21 @@ static void shed(struct vs_machine *m) {
     }
 }
 
+/* Leave the time namespace of the machine: in it, times of /proc are not the host's. */
+static void leave_time(struct vs_machine *m) {
+    for (uint32_t i = m->plan->first[VS_PREPARE]; i < m->plan->first[VS_PREPARE + 1]; i++) {
+        const struct vs_op *op = &m->plan->ops[i];
+        if (op->code == OP_time_join && m->slots[op->arg[1]] >= 0)
+            SYS(SYS_setns, m->slots[op->arg[1]], CLONE_NEWTIME);
+    }
+}
+
 /* Run the plan until its command runs. On failure nothing of the launch is left. */
 int vs_launch(struct vs_machine *m, int host_pidfd, struct vs_report *report) {
     *report = (struct vs_report){.index = -1};
     int ret = run_section(m, VS_PREPARE, report);
     if (ret == 0) ret = vs_spawn(m, host_pidfd, report);
+    leave_time(m);
     if (ret < 0)
         vs_release(m);
     else

@@ -58,6 +58,16 @@ int vs_op_data(struct vs_plan *plan, const struct vs_op *op, struct vs_fault *fa
     return 0;
 }
 
+/* A child that shares its parent's memory cannot enter a time namespace: who does must be alone in
+ * its memory. So the parent does, while it has one thread; the child begins there, and vs_launch
+ * comes back. */
+int vs_op_time_join(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fault) {
+    long own = CALL(fault, SYS_openat, AT_FDCWD, "/proc/self/ns/time", O_RDONLY | O_CLOEXEC);
+    if (own < 0) return (int)own;
+    vs_own(m, op->arg[1], (int)own);
+    return (int)CALL(fault, SYS_setns, m->slots[op->arg[0]], CLONE_NEWTIME);
+}
+
 /* Control groups by path. */
 
 static long read_at(int dir, const char *name, char *data, size_t size) {

@@ -64,6 +64,7 @@ prepare open-in         slot:F dir:F name:S flags:Ix | open below a folder
 prepare hold            slot:F path:S                | hold a folder or file against removal
 prepare sockets         near:F far:F                 | make the pair that a terminal is passed over
 prepare idmap           slot:F userns:F recursive:I  | map the ids of a cloned mount tree
+prepare time-join       slot:F own:F                 | enter a time namespace for the launch
 prepare cgroup-path     slot:F root:F path:S         | make a cgroup, with those above it
 prepare device-filter   cgroup:F program:B           | attach a filter of devices to a v2 cgroup
 spawn   clone           flags:Ix cgroup:O            | clone the child

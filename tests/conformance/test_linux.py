@@ -180,6 +180,19 @@ def test_time_offsets(container: Container) -> None:
     assert shown > 1000000 + time.clock_gettime(time.CLOCK_BOOTTIME) - 100
 
 
+@needs("root", "time-on-exec")
+def test_time_namespace_by_path_and_of_exec(container: Container, runtime) -> None:
+    container.namespace("time")
+    container.linux["timeOffsets"] = {"boottime": {"secs": 1000000, "nanosecs": 0}}
+    container.idle()
+    assert float(container.exec("cat", "/proc/uptime").stdout.split()[0]) > 1000000
+    second = runtime.container()
+    second.namespace("time", f"/proc/{container.pid}/ns/time")
+    second.idle()
+    assert inside(second, "time") == inside(container, "time")
+    assert float(second.exec("cat", "/proc/uptime").stdout.split()[0]) > 1000000
+
+
 def test_host_name_needs_a_namespace(container: Container) -> None:
     container.without_namespace("uts")
     container.refused()

@@ -83,8 +83,6 @@ def read_namespaces(bundle: Bundle) -> Namespaces:
             new |= NAMESPACES[kind]
         elif not path.startswith("/"):
             raise SpecError(f"{where}.path {path!r} is not an absolute path")
-        elif kind == "time":
-            raise SpecError(f"{where}: a time namespace cannot be entered by its path")
         else:
             joined.append((kind, path))
     return Namespaces(new, tuple(joined))
@@ -239,9 +237,13 @@ class ContainerBuilder:
         """
         order = ["user", *(kind for kind in paths if kind not in ("user", "pid", "mount")), "mount"]
         for kind in [*order, "pid"]:
-            if kind in paths:
-                slot = self.slots()
-                self.parts.load.append(op("namespace", slot, paths[kind]))
+            if kind not in paths:
+                continue
+            slot = self.slots()
+            self.parts.load.append(op("namespace", slot, paths[kind]))
+            if kind == "time":
+                self.parts.prepare.append(op("time-join", slot, self.slots()))
+            else:
                 self._enter("join", slot, NAMESPACES[kind], 0)
 
     def _maps(self) -> None:
@@ -397,10 +399,14 @@ def compile_inside(
             here = os.stat(f"/proc/self/ns/{file}").st_ino
         except OSError as error:
             raise HostError(f"{error.filename}: {(error.strerror or '').lower()}") from None
-        if there != here and kind != "time":
+        if there != here:
             flags |= flag
     target = slots()
     parts.load.append(op("inherit", target, pidfd))
+    if flags & NAMESPACES["time"]:
+        flags &= ~NAMESPACES["time"]
+        if os.geteuid() == 0:  # an ordinary user may enter it from the user namespace only
+            parts.prepare.append(op("time-join", target, slots()))
     if flags:
         parts.enter.append(op("join", target, flags, 0))
     if not flags & NAMESPACES["mount"]:
