@@ -32,12 +32,18 @@ static void keep(int held, int machine) {
     _exit(0);
 }
 
-/* A machine without a keeper loses no more than its terminal, and only with its monitor. */
+/* A machine without a keeper loses no more than its terminal, and only with its monitor. Who finds
+ * one in the status finds it holding: until then its descriptors are those of this process. */
 void vs_keeper_start(struct vs_monitor *mon) {
-    int held = mon->terminal >= 0 ? mon->terminal : mon->input;
-    if (held < 0) return;
+    int held = mon->terminal >= 0 ? mon->terminal : mon->input, ends[2];
+    struct vs_fault fault;
+    char none;
+    if (held < 0 || vs_pipe(ends, &fault) < 0) return;
     pid_t pid = fork();
     if (pid == 0) keep(held, mon->m.pidfd);
+    close(ends[1]); /* the keeper closes its own once it holds what it is to hold */
+    while (read(ends[0], &none, 1) < 0 && errno == EINTR) continue;
+    close(ends[0]);
     mon->keeper = pid < 0 ? -1 : vs_above_standard((int)SYS(SYS_pidfd_open, pid, 0));
     mon->keeper_pid = pid < 0 ? 0 : pid;
 }

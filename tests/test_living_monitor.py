@@ -435,6 +435,14 @@ def _keeper_of(made: viscum.DetachedMachine) -> int:
     return int(json.loads(text)["keeper"])
 
 
+def test_keeper_that_the_status_names_holds_the_terminal() -> None:
+    """And nothing else of its monitor, which may be lost from then on."""
+    made = [machine("sleep", "600", fixed={"tty": True}) for _ in range(5)]
+    held = [os.listdir(f"/proc/{keeper}/fd") for keeper in map(_keeper_of, made)]
+    assert [sorted(one) for one in held] == [list("01234")] * 5
+    assert {os.readlink(f"/proc/{_keeper_of(one)}/fd/3") for one in made} == {"/dev/pts/ptmx"}
+
+
 def test_terminal_outlives_a_monitor() -> None:
     made = machine("sh", "-c", "while read line; do echo got $line; done", fixed={"tty": True})
     for word in (b"one", b"two"):
