@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
+import pathlib
 import resource
 import signal
 import sys
@@ -18,6 +19,7 @@ import leftovers
 import viscum
 from callers import Caller, make_caller
 from needs import needs
+from viscum import launching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,6 +100,17 @@ def test_close_in_one_thread_ends_waits_in_others() -> None:
         thread.join(TIMEOUT)
     assert ended == [128 + signal.SIGKILL] * 2
     process.close()
+
+
+def test_command_of_a_machine_that_is_gone_makes_no_group(tmp_path: pathlib.Path) -> None:
+    """Its plan may be compiled before the machine is closed, and loaded after."""
+    with viscum.Machine() as machine:
+        host = launching.this_host()
+        gone = (f"{tmp_path}/v1",), f"{tmp_path}/v2"
+        compiled = launching.compile_command(machine.spec.replace(command=("true",)), host, *gone)
+        with pytest.raises(viscum.LaunchError, match="v1"):
+            launching.load(compiled)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_exec_while_the_machine_closes_is_refused_or_killed() -> None:

@@ -8,7 +8,7 @@ import time
 from _thread import allocate_lock
 
 from . import launching, native
-from .errors import MachineError, TimeoutExpired
+from .errors import LaunchError, MachineError, TimeoutExpired
 from .limits import check_limits
 from .process import DEVNULL, PIPE, Process, Streams, close_quietly, open_end
 from .request import LIMIT_NAMES, make_limits, make_spec
@@ -280,7 +280,11 @@ class Machine:
         )
         folders, into = self._folders()
         host = launching.this_host()
-        made = launching.load(launching.compile_command(spec, host, folders, into))
+        try:
+            made = launching.load(launching.compile_command(spec, host, folders, into))
+        except LaunchError:
+            self._running()  # it may have been closed meanwhile, and its groups are gone
+            raise
         streams = Streams(stdin, stdout, stderr, made.compiled.owner)
         try:
             plan, loaded = made.compiled.plan, made.loaded

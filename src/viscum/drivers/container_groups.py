@@ -198,7 +198,7 @@ def join_groups(folders: list[str], slots: Slots, parts: Sections) -> int:
     into = NONE
     for folder in folders:
         group = slots()
-        parts.load.append(op("cgroup-root", group, folder))
+        parts.load.append(op("open", group, folder, os.O_DIRECTORY))
         if not os.path.exists(folder + "/tasks"):
             into = group
             continue

@@ -6,6 +6,8 @@ operations of `enter` is the order of this file.
 
 from __future__ import annotations
 
+import os
+
 from ..errors import HostError, SpecError
 from ..frozen import Frozen
 from ..guard import capabilities
@@ -131,12 +133,12 @@ def compile_exec(
     ids = choose_ids(spec, host)
     for folder in folders:
         group, tasks = slots(), slots()
-        parts.load.append(op("cgroup-root", group, folder))
+        parts.load.append(op("open", group, folder, os.O_DIRECTORY))
         parts.prepare.append(op("cgroup-open", tasks, group, "tasks"))
         parts.enter.append(op("cgroup-join", tasks))
     group = slots() if into else NONE
     if into:
-        parts.load.append(op("cgroup-root", group, into))
+        parts.load.append(op("open", group, into, os.O_DIRECTORY))
     terminal = _prepare_terminal(spec, slots, parts)
     flags = _namespace_flags(spec, ids) | _shared_flags(spec, ids)
     flags |= CLONE_NEWCGROUP if folders or into else 0
