@@ -46,13 +46,12 @@ elif [ -n "$1" ]; then
     if ! ip link show ifb0 >/dev/null 2>&1; then
         trap 'free eth0 ingress; ip link del ifb0 2>/dev/null || :' EXIT
         ip link add name ifb0 up type ifb
-        hold ifb0 "$1" "$3" "$4"
         tc qdisc add dev eth0 ingress
         tc filter add dev eth0 parent ffff: protocol all prio 1 u32 match u32 0 0 \\
             action mirred egress redirect dev ifb0
-        trap - EXIT
     fi
     hold ifb0 "$1" "$3" "$4"
+    trap - EXIT
 fi
 if [ "$2" = 0 ]; then free eth0 root; elif [ -n "$2" ]; then hold eth0 "$2" "$5" "$6"; fi
 """
