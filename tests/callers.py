@@ -20,7 +20,8 @@ from needs import needs, users_with_ranges
 PLAIN_ID = 60123
 RANGED_ID = 60124
 FIRST_SUBORDINATE = 700000
-TIMEOUT = 60
+CALL_TIMEOUT = 60
+TIMEOUT = 30
 
 KINDS = (
     pytest.param("root", marks=needs("root")),
@@ -89,10 +90,22 @@ class Caller:
         return self._call(self.command(*python_words(False), "-m", "viscum", *words), options)
 
     def _call(self, command: list[str], options: dict[str, object]) -> subprocess.CompletedProcess:
-        settings = {"timeout": TIMEOUT, "env": self.environment(), "cwd": "/", **options}
+        settings = {"timeout": CALL_TIMEOUT, "env": self.environment(), "cwd": "/", **options}
         if "input" not in settings:
             settings.setdefault("stdin", subprocess.DEVNULL)
         return subprocess.run(command, capture_output=True, check=False, **settings)
+
+
+def sh(script: str, **options: object) -> viscum.Result:
+    """Run a shell script in a machine of this process."""
+    return viscum.run(["sh", "-c", script], **{"timeout": TIMEOUT, **options})
+
+
+def output(script: str, **options: object) -> str:
+    """Return what a shell script in a machine of this process printed; it has to succeed."""
+    result = sh(script, **options)
+    assert result.ok, (result.exit_code, result.verdict, result.stderr)
+    return result.text.strip()
 
 
 def script(name: str) -> str:

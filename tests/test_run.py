@@ -14,25 +14,13 @@ import pytest
 
 import callers
 import viscum
+from callers import TIMEOUT, output, sh
 from needs import needs
 
 if TYPE_CHECKING:
     from callers import Caller
 
 pytestmark = needs("userns")
-
-TIMEOUT = 30
-
-
-def sh(script: str, **options: object) -> viscum.Result:
-    """Run a shell script in a machine of this process."""
-    return viscum.run(["sh", "-c", script], **{"timeout": TIMEOUT, **options})
-
-
-def output(script: str, **options: object) -> str:
-    result = sh(script, **options)
-    assert result.ok, (result.exit_code, result.verdict, result.stderr)
-    return result.text.strip()
 
 
 # What comes back.

@@ -14,7 +14,7 @@ import pytest
 
 import leftovers
 import viscum
-from callers import KINDS, make_caller
+from callers import KINDS, TIMEOUT, make_caller, output, sh
 from needs import needs
 from viscum.guard import capabilities
 from viscum.limits import parse_size
@@ -23,19 +23,6 @@ if TYPE_CHECKING:
     from callers import Caller
 
 pytestmark = needs("userns")
-
-TIMEOUT = 30
-
-
-def sh(script: str, **options: object) -> viscum.Result:
-    """Run a shell script in a machine of this process."""
-    return viscum.run(["sh", "-c", script], **{"timeout": TIMEOUT, **options})
-
-
-def output(script: str, **options: object) -> str:
-    result = sh(script, **options)
-    assert result.ok, (result.exit_code, result.verdict, result.stderr)
-    return result.text.strip()
 
 
 # Options.

@@ -9,19 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 import viscum
+from callers import TIMEOUT
 from needs import needs
 
 if TYPE_CHECKING:
     from callers import Caller
 
 pytestmark = needs("userns")
-
-TIMEOUT = 30
-
-
-def sh(script: str, **options: object) -> viscum.Result:
-    """Run a shell script in a machine of this process."""
-    return viscum.run(["sh", "-c", script], **{"timeout": TIMEOUT, **options})
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 
 from . import launching, native
-from .errors import MachineError
 from .process import Process, Streams
-from .registry import is_alive
+from .registry import open_machine
 from .resources.groups import GroupSet
 from .resources.reading import read_bytes
 from .resources.usage import oom_kills
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from .record import Config, Status
     from .spec import Spec
 
-__all__ = ["command_spec", "launch_command", "open_machine", "prepare", "start_command"]
+__all__ = ["command_spec", "launch_command", "prepare", "start_command"]
 
 
 def command_spec(
@@ -51,18 +50,6 @@ def command_spec(
         who = look_up_user(spec.layers or spec.rootfs, str(user), spec.groups)
         changes.update(user=str(user), identity=(who.uid, who.gid, who.groups), home=who.home)
     return spec.replace(**changes).check()
-
-
-def open_machine(status: Status) -> int:
-    """Return a pidfd of a running machine's first process; raises MachineError."""
-    try:
-        fd = os.pidfd_open(status.pid)
-    except OSError:
-        raise MachineError("the machine has just ended") from None
-    if not is_alive(status.pid, status.start):
-        os.close(fd)
-        raise MachineError("the machine has just ended")
-    return fd
 
 
 def prepare(config: Config, status: Status, spec: Spec) -> launching.Ready:

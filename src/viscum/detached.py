@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import _signal as signals  # `signal` imports enum, 6 ms
 import os
-import select
 import time
 
 from . import journal, registry, volumes
+from .alive import await_end, is_alive
 from .attaching import Attachment, tell_settings, tell_stop
 from .errors import MachineError, TimeoutExpired
 from .record import Config, Health, LogOptions, Status
-from .registry import Locked, Record, is_alive
+from .registry import Locked, Record, open_machine
 from .result import DEFAULT_OUTPUT_LIMIT, Result
 
 TYPE_CHECKING = False
@@ -222,7 +222,7 @@ class DetachedMachine:
         if self.config.owner:
             return self._stop_foreground(status, number or spec.stop_signal, patience)
         tell_stop(self.record, spec.stop_signal if number is None else number, patience)
-        if not _await_end(status.monitor, status.monitor_start, patience + KILL_PATIENCE):
+        if not await_end(status.monitor, status.monitor_start, patience + KILL_PATIENCE):
             raise MachineError(f"machine {self.name!r} does not end", hint="is it in state D?")
         self._note("stop")
         return self._code(self.record.status())
@@ -235,14 +235,14 @@ class DetachedMachine:
             for pid, start in ((status.monitor, status.monitor_start), (status.pid, status.start)):
                 if is_alive(pid, start):
                     os.kill(pid, signals.SIGKILL)
-                    _await_end(pid, start, KILL_PATIENCE)
+                    await_end(pid, start, KILL_PATIENCE)
 
     def _stop_foreground(self, status: Status, number: int, patience: float) -> int:
         """End a machine whose caller waits for it; its caller tells the exit code."""
         _signal(status, number)
-        if not _await_end(status.pid, status.start, patience):
+        if not await_end(status.pid, status.start, patience):
             _signal(status, signals.SIGKILL)
-            _await_end(status.pid, status.start, KILL_PATIENCE)
+            await_end(status.pid, status.start, KILL_PATIENCE)
         return 128 + number
 
     def _take_over(self, status: Status) -> Status:
@@ -298,7 +298,7 @@ class DetachedMachine:
             pid, start = status.monitor, status.monitor_start
             if not pid:
                 pid, start = status.pid, status.start
-            if not _await_end(pid, start, left) and left is not None and left <= 0:
+            if not await_end(pid, start, left) and left is not None and left <= 0:
                 raise TimeoutExpired(f"machine {self.name!r} still runs after {timeout} s")
 
     @staticmethod
@@ -501,41 +501,13 @@ class DetachedMachine:
             return process.finish(data, timeout, output_limit)
 
 
-def _await_end(pid: int, start: int, timeout: float | None) -> bool:
-    """Wait until the process of that pid and start time has ended; False where it has not."""
-    try:
-        fd = os.pidfd_open(pid)
-    except OSError:
-        return True
-    try:
-        if not is_alive(pid, start):
-            return True
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        return bool(poll.poll(None if timeout is None else timeout * 1000))
-    finally:
-        os.close(fd)
-
-
-def _first_process(status: Status) -> int:
-    """Return a pidfd of the machine's first process, and of no other that got its pid."""
-    try:
-        fd = os.pidfd_open(status.pid)
-    except OSError:
-        raise MachineError("the machine has just ended") from None
-    if not is_alive(status.pid, status.start):
-        os.close(fd)
-        raise MachineError("the machine has just ended")
-    return fd
-
-
 def _hold_link(status: Status) -> Callable[[Limits], None] | None:
     """Return what limits the machine's link; None between two of its lives, when it has none."""
 
     def hold(limits: Limits) -> None:
         from .resources.link import hold_link
 
-        fd = _first_process(status)
+        fd = open_machine(status)
         try:
             hold_link(status.pid, fd, limits)
         finally:
@@ -546,7 +518,7 @@ def _hold_link(status: Status) -> Callable[[Limits], None] | None:
 
 def _signal(status: Status, number: int) -> None:
     """Send a signal to the machine's first process."""
-    fd = _first_process(status)
+    fd = open_machine(status)
     try:
         signals.pidfd_send_signal(fd, number)
     except ProcessLookupError:

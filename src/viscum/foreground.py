@@ -10,11 +10,11 @@ import os
 import time
 
 from . import registry
+from .alive import start_time
 from .creating import random_name
 from .errors import ViscumError
 from .host import owner_prefix
 from .record import Config, Status, boot_id, pid_namespace
-from .registry import start_time
 from .spec import check_name
 
 TYPE_CHECKING = False

@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 import time
 
+from .alive import is_alive, open_process
 from .errors import MachineError, ViscumError
-from .host import DEAD, owner_prefix
+from .host import owner_prefix
 from .places import data_folder, make_folder
 from .record import Brief, Config, Status, boot_id, pid_namespace
 from .resources.limits import PREFIX
@@ -30,11 +31,10 @@ __all__ = [
     "Record",
     "create",
     "find",
-    "is_alive",
     "machines",
     "new_machine_id",
+    "open_machine",
     "rename",
-    "start_time",
     "write",
 ]
 
@@ -57,24 +57,12 @@ def _read(path: str) -> bytes:
     return data
 
 
-def _stat(pid: int) -> list[bytes]:
-    """Return the fields of proc_pid_stat(5) from the third on, none where there is no process."""
+def open_machine(status: Status) -> int:
+    """Return a pidfd of a machine's first process; raises MachineError where it has ended."""
     try:
-        return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+        return open_process(status.pid, status.start)
     except OSError:
-        return []
-
-
-def start_time(pid: int) -> int:
-    """Return when a process was started, in clock ticks since boot; 0 where there is none."""
-    fields = _stat(pid)
-    return int(fields[19]) if fields else 0
-
-
-def is_alive(pid: int, start: int) -> bool:
-    """Return whether the process of that pid and start time still runs."""
-    fields = _stat(pid) if pid > 0 else []
-    return bool(fields) and int(fields[19]) == start and fields[0].decode() not in DEAD
+        raise MachineError("the machine has just ended") from None
 
 
 class Record:

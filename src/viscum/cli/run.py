@@ -181,9 +181,9 @@ class Target:
 
     def __enter__(self) -> Self:
         if self.share:
-            from ..commands import open_machine
             from ..creating import target_of
             from ..detached import DetachedMachine
+            from ..registry import open_machine
 
             machine = DetachedMachine(target_of(self.share))
             self.fd = open_machine(machine.require_running())
