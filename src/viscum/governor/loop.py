@@ -8,9 +8,10 @@ import time
 from heapq import nlargest
 
 from ..errors import HostError, ViscumError
+from .applying import Applier
 from .crew import Crew
 from .decisions import Journal, governor_folder
-from .fleet import NOTABLE, Decision, Fleet
+from .fleet import Decision, Fleet
 from .holding import Holding
 from .live import Live
 from .memories import load_memories, save_memories
@@ -144,6 +145,7 @@ class Governor:
             holding.close()
             raise ViscumError(f"viscum-rest: {(error.strerror or '').lower()}") from None
         self._journal = Journal()
+        self._applier = Applier(self._crew, self._journal)
         self._crew.memories = load_memories()
         self._reclaimer = Reclaimer()
         self._swap = has_swap()
@@ -219,9 +221,8 @@ class Governor:
             self._next["slow"] = now + (LONG_TICK_SECONDS if many else SLOW_TICK_SECONDS)
             self._pending |= self._slow(now)
         if urgent or (self._pending and (not self.fleet.short or now >= self._next["apply"])):
-            self._pending = False
             self._next["apply"] = now + APPLY_SECONDS
-            self._apply(now)
+            self._pending = self._applier.apply(now)
 
     def _fast(self, now: float) -> bool:
         changed = self._fast_spending(now)
@@ -372,75 +373,6 @@ class Governor:
         signal = f"{victim} stood still for I/O"
         decision = Decision(name, "io", cap / SQUEEZE, cap, "noisy neighbour", signal)
         self._journal.note([decision], time.time())
-
-    def _apply(self, now: float) -> None:
-        try:
-            decisions = self.fleet.decide()
-        except AssertionError as broken:  # rather no change than one that breaks a promise
-            self._journal.note(
-                [Decision("", "none", 0.0, 0.0, "invariant", str(broken))], time.time()
-            )
-            return
-        written: list[Decision] = []
-        kept: set[str] = set()
-        for decision in decisions:
-            live = self._crew.lives.get(decision.name)
-            if live is None:
-                continue
-            try:
-                # What could not be lowered has not made room for what would be raised.
-                done = decision.what not in kept or decision.new < decision.old
-                done = done and self._write(live, decision, now)
-                if not done:
-                    self._undo(live, decision)
-            except OSError:
-                done = self._refused(live, decision)
-            if done:
-                written.append(decision)
-            else:
-                kept.add(decision.what)
-        if written:
-            self._crew.changed = True
-            self._journal.note(written, time.time())
-        self._pending |= bool(kept)
-
-    def _write(self, live: Live, decision: Decision, now: float) -> bool:
-        """Write a limit; return False where memory has meanwhile grown into what was to go."""
-        if decision.what == "cpus":
-            cpu = live.member.cpu
-            store = cpu is not None and decision.new < cpu.bounds.high * (1 - NOTABLE)
-            store = store and cpu is not None and decision.new > cpu.lean() * 0.9
-            live.handles.set_cpus(decision.new, store=store)
-            if live.handles.bursts:
-                self._crew.sweep.save(live, decision.new)
-            if live.since != now:
-                live.start_interval(now)
-                self._crew.schedule(live)
-            return True
-        memory = live.member.memory
-        if memory is not None and decision.new < decision.old:
-            memory.used = live.handles.memory_used()
-            if memory.used > decision.new:
-                return False
-        live.handles.set_memory(int(decision.new))
-        return True
-
-    def _refused(self, live: Live, decision: Decision) -> bool:
-        """Take in that the kernel refused a limit; return whether that is because the machine is
-        gone, and its room with it.
-        """
-        if not os.path.isdir(live.handles.v2 or next(iter(live.handles.v1.values()))):
-            self._crew.forget(live)
-            return True
-        self._undo(live, decision)
-        return False
-
-    def _undo(self, live: Live, decision: Decision) -> None:
-        """Take a limit that the kernel refused as not given."""
-        if decision.what == "cpus":
-            live.member.cpu_limit = live.handles.cpus() or decision.old
-        else:
-            live.member.memory_limit = float(live.handles.memory_limit() or decision.old)
 
 
 def _host_cpus() -> float:
