@@ -304,6 +304,56 @@ def test_limits_are_right_when_the_bounds_are_of_a_machine_that_lives_on(places)
         subprocess.run([*command, "rm", "-f", "web"], capture_output=True, check=True, timeout=60)
 
 
+@pytest.mark.v2
+@needs("root", "cpu")
+def test_bounds_of_a_machine_that_lives_on_change_while_it_is_governed(places):
+    command = [os.path.join(sys.prefix, "bin", "viscum")]
+
+    def call(*words):
+        done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stderr
+
+    def limit():
+        handles = Handles(this_host().cgroups, group)
+        try:
+            return handles.cpus()
+        finally:
+            handles.close()
+
+    def treatment():
+        member = governor.fleet.members.get("web")
+        return member and (member.manner.name, member.cpu.bounds.low, member.cpu.bounds.high)
+
+    def rests(cpus):
+        until(lambda: not governor.limits() and limit() == cpus, "let go")
+        time.sleep(1.0)
+        assert limit() == cpus
+
+    assert call("run", "-d", "--name", "web", "--cpus", "0.1..1", "--", "sleep", "60")[0] == 0
+    try:
+        group = viscum.Machine.find("web").config.group
+        with viscum.Governor() as governor:
+            until(lambda: limit() < 0.95, "governed")
+            assert call("update", "--cpus", "0.7..1.2", "--class", "batch", "web") == (0, "")
+            until(lambda: treatment() == ("batch", 0.7, 1.2), "governed otherwise")
+            until(lambda: 0.7 <= limit() <= 1.2, "written")
+            assert call("update", "--cpus", "0.3", "web") == (0, "")
+            rests(0.3)
+            assert call("update", "--cpus", "0.2..0.4", "web") == (0, "")
+            until(lambda: "web" in governor.limits(), "governed again")
+            for words, error in (
+                (["--cpus", "1..0.5"], "the lower bound is above the upper one"),
+                (["--cpus", "0.5..99"], "this host has"),
+                (["--cpus", "0.3", "--class", "idle"], "without bounds says nothing"),
+                (["--class", "quick"], "'quick' is unknown"),
+            ):
+                code, said = call("update", *words, "web")
+                assert (code, error in said) == (125, True), said
+            assert treatment() == ("latency", 0.2, 0.4)
+    finally:
+        call("rm", "-f", "web")
+
+
 @needs("root", "cpu")
 def test_machine_in_the_foreground_is_found_too(places):
     command = [os.path.join(sys.prefix, "bin", "viscum"), "run", "--cpus", "0.1..1", "--"]

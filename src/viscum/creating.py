@@ -8,7 +8,7 @@ from .errors import SpecError
 from .limits import Limits, check_limits
 from .record import Config, Health, LogOptions, Restart
 from .registry import Record, find, new_machine_id
-from .request import make_limits, make_spec, merged_bounds
+from .request import make_limits, make_spec, merged_bounds, take_bounds
 from .resources.limits import PREFIX
 from .result import nanoseconds
 from .spec import SHARED, check_name
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .spec import Spec
 
 
-__all__ = ["changed_limits", "make_config", "parse_restart", "random_name"]
+__all__ = ["changed_spec", "make_config", "parse_restart", "random_name"]
 
 POLICIES = ("no", "on-failure", "always", "unless-stopped")
 SHAREABLE = ("network", "pid", "ipc")
@@ -141,14 +141,29 @@ def make_config(
     )
 
 
-def changed_limits(before: Limits, changes: Mapping[str, object]) -> tuple[Limits, Limits]:
-    """Return the limits among `changes`, and `before` with them; raises SpecError."""
-    unknown = set(changes) - set(Limits.__fields__)
+def changed_spec(spec: Spec, changes: Mapping[str, object]) -> tuple[Limits, Spec]:
+    """Return the limits among `changes`, and `spec` with them; raises SpecError.
+
+    Bounds (`cpus="0.5..2"`) are new ones for the governor, and their upper end is the limit. A
+    plain limit where there were bounds ends them.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    unknown = set(given) - set(Limits.__fields__) - {"machine_class"}
     if unknown:
         raise TypeError(f"unknown limit {min(unknown)!r}")
-    wanted = make_limits(changes)
+    fields: dict[str, object] = {}
+    for name, bounds in (("cpus", "cpu_bounds"), ("memory", "memory_bounds")):
+        if name in given:
+            fields[bounds] = None
+    wanted = make_limits(take_bounds(given, fields))
     check_limits(wanted)
-    given = {name: value for name, value in wanted.__dict__.items() if value not in (None, ())}
-    merged = before.replace(**{**given, "io": merged_bounds(before.io, wanted.io)})
-    check_limits(merged)
-    return wanted, merged
+    plain = {name: value for name, value in wanted.__dict__.items() if value not in (None, ())}
+    fields["limits"] = spec.limits.replace(
+        **{**plain, "io": merged_bounds(spec.limits.io, wanted.io)}
+    )
+    changed = spec.replace(**fields)
+    if not changed.bounded:
+        changed = changed.replace(machine_class="")
+    if "machine_class" in given:
+        changed = changed.replace(machine_class=given["machine_class"])
+    return wanted, changed.check()

@@ -368,25 +368,24 @@ class DetachedMachine:
         *,
         restart: str | None = None,
         reclaim: float | None = None,
+        machine_class: str | None = None,
         **limits: Unpack[LimitOptions],
     ) -> Applied | None:
         """Change limits, live where it runs, all or none, and when it is started again.
 
-        Returns what the kernel made of the limits of a running machine. `reclaim` gives it so many
-        seconds to take memory back, where more is in use than the new limit. Raises SpecError,
-        HostError.
+        Bounds (`cpus="0.5..2"`) and the class are new ones for the governor; a plain limit where
+        there were bounds ends them. Returns what the kernel made of the limits of a running
+        machine. `reclaim` gives it so many seconds to take memory back, where more is in use than
+        the new limit. Raises SpecError, HostError.
         """
         from . import launching
-        from .creating import changed_limits, parse_restart
+        from .creating import changed_spec, parse_restart
         from .resources.groups import GroupSet
-        from .spec import check_link
 
         applied = None
         with Locked(self.record):
             config = self.config
-            wanted, merged = changed_limits(config.spec.limits, limits)
-            spec = config.spec.replace(limits=merged)
-            check_link(spec)
+            wanted, spec = changed_spec(config.spec, {**limits, "machine_class": machine_class})
             status = self.record.status()
             if status.state in RUNNING:
                 groups = GroupSet.of(config.group, launching.this_host().cgroups)

@@ -83,7 +83,7 @@ if TYPE_CHECKING:
         entrypoint: Sequence[str] | str | None
 
 
-__all__ = ["Options", "make_spec"]
+__all__ = ["Options", "make_limits", "make_spec", "merged_bounds", "take_bounds"]
 
 _SIZES = (
     "memory memory_swap memory_reservation memory_high memory_low memory_min memory_zswap "
@@ -208,7 +208,7 @@ def _device(device: Device | str) -> Device:
     return Device(source, target, access or "rwm")
 
 
-def _take_bounds(options: Mapping[str, object], fields: dict[str, object]) -> Mapping[str, object]:
+def take_bounds(options: Mapping[str, object], fields: dict[str, object]) -> Mapping[str, object]:
     """Move bounds (`cpus="0.5..2"`) to fields of the spec; return options with their upper ends
     as limits: what holds as long as nobody governs.
     """
@@ -237,7 +237,7 @@ def make_spec(command: Sequence[str], options: Mapping[str, object], **fixed: ob
 
         command, options, fixed = apply_image(command, options, fixed)
     fields: dict[str, object] = {name: options[name] for name in _PLAIN if name in options}
-    options = _take_bounds(options, fields)
+    options = take_bounds(options, fields)
     fields["limits"] = make_limits(options)
     fields["rootfs"] = rootfs = _path(options.get("rootfs"))
     fields["oom_policy"] = _oom_policy(options.get("oom_policy"))

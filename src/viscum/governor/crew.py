@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..host import Cgroups
     from .fleet import Fleet
-    from .roster import Governed, Roster
+    from .roster import Governed, Renewed, Roster
 
 __all__ = ["Crew"]
 
@@ -122,10 +122,17 @@ class Crew:
         self.forget(live)
 
     def call_roll(self) -> bool:
-        """Take on who is new and drop who is gone; return whether there was anybody."""
+        """Drop who is gone, take on who is new, and treat those otherwise whose owner wants it;
+        return whether there was anybody.
+        """
         new, gone = self.roster.changes()
-        for governed in new:
-            if governed.name in self.lives:
+        for live in [live for live in self.lives.values() if live.governed.group in gone]:
+            self.forget(live)
+        renewed = self.roster.renewed()
+        for machine in renewed:
+            self._release(machine)
+        for governed in (*new, *(machine.governed for machine in renewed)):
+            if governed is None or governed.name in self.lives:
                 continue
             try:
                 self.adopt(governed)
@@ -133,9 +140,23 @@ class Crew:
                 self.refused[governed.name] = str(error)
                 if isinstance(error, SpecError):
                     self.roster.forget(governed.group)  # the budget may have room later
-        for live in [live for live in self.lives.values() if live.governed.group in gone]:
-            self.forget(live)
-        return bool(new or gone)
+        return bool(new or gone or renewed)
+
+    def _release(self, machine: Renewed) -> None:
+        """Let a machine go whose owner has changed its bounds. Limits that have none any more are
+        set to what the owner wrote: the governor may have moved them since.
+        """
+        for live in [live for live in self.lives.values() if live.governed.group == machine.group]:
+            now, limits = machine.governed, machine.limits
+            try:
+                live.handles.end_bursts()
+                if live.member.cpu is not None and limits.cpus and not (now and now.cpus):
+                    live.handles.set_cpus(limits.cpus)
+                if live.member.memory is not None and limits.memory and not (now and now.memory):
+                    live.handles.set_memory(limits.memory)
+            except OSError:
+                pass  # it has ended, or (memory) holds more by now
+            self.let_go(live)
 
     def schedule(self, live: Live) -> None:
         """Queue the machine's next look; an entry queued before is void."""

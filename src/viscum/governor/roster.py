@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 from ..errors import SpecError, ViscumError
 from ..frozen import Frozen
@@ -13,6 +14,7 @@ from .manners import DEFAULT_CLASS, Bounds, manner_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..host import Cgroups
+    from ..limits import Limits
     from ..machine import Machine
     from ..registry import Record
     from ..spec import Spec
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 CALLS_A_LISTING = 8
 """One group may have come as another one went: so the folder is listed now and then anyway."""
 
-__all__ = ["Governed", "Roster", "governed_by_call", "governed_of"]
+__all__ = ["Governed", "Renewed", "Roster", "governed_by_call", "governed_of"]
 
 
 class Governed(Frozen):
@@ -52,6 +54,24 @@ def governed_of(name: str, group: str, spec: Spec) -> Governed | None:
         spec.limits.cpu_shares,
         spec.limits.cpuset_cpus,
     )
+
+
+class Renewed(NamedTuple):
+    """A machine whose config was written anew: what its owner allows by now, None where nothing is
+    left to the governor, and its limits.
+    """
+
+    group: str
+    governed: Governed | None
+    limits: Limits
+
+
+class _Followed(NamedTuple):
+    """A machine that lives on, as it was last read, and when its config had been written."""
+
+    record: Record
+    written_ns: int
+    governed: Governed | None
 
 
 def governed_by_call(
@@ -90,6 +110,7 @@ class Roster:
         self._folder = cgroups.v2 or folders.get("cpu", "") or next(iter(folders.values()), "")
         self._follow = follow
         self._given: dict[str, Governed] = {}
+        self._followed: dict[str, _Followed] = {}
         self._known: set[str] = set()
         self._count = self._calls = 0
 
@@ -125,10 +146,32 @@ class Roster:
         gone = self._known - present
         new = present - self._known
         self._known = present
+        for group in gone:
+            self._followed.pop(group, None)
         found = {group: self._given[group] for group in new if group in self._given}
         if self._follow and len(found) < len(new):
             found.update(self._registered(new - set(found)))
         return list(found.values()), gone
+
+    def renewed(self) -> list[Renewed]:
+        """Return the machines that live on whose bounds, class or name have changed."""
+        from ..registry import Record
+
+        found = []
+        for group, (record, before, governed) in list(self._followed.items()):
+            written = _written(record)
+            if written == before:
+                continue
+            fresh = Record(record.id)
+            try:
+                config = fresh.config
+            except ViscumError:
+                continue  # it is being removed
+            now = governed_of(config.name, config.group, config.spec)
+            self._followed[group] = _Followed(fresh, written, now)
+            if now != governed:
+                found.append(Renewed(group, now, config.spec.limits))
+        return found
 
     def forget(self, group: str) -> None:
         """Look at a group again at the next call: what it belongs to was not ready."""
@@ -144,19 +187,29 @@ class Roster:
         for group in groups:
             record = Record(group.removeprefix(PREFIX))
             if record.exists():
-                found.update(_bounded(record, {group}))
+                self._follow_record(record, {group}, found)
             else:
                 strangers.add(group)
         if strangers:  # of machines in the foreground, which have ids of their own; or of no record
             for record in machines():
-                found.update(_bounded(record, strangers))
+                self._follow_record(record, strangers, found)
         return found
 
+    def _follow_record(self, record: Record, groups: set[str], found: dict[str, Governed]) -> None:
+        written = _written(record)
+        try:
+            config = record.config
+        except ViscumError:
+            return
+        governed = governed_of(config.name, config.group, config.spec)
+        if config.group in groups:
+            self._followed[config.group] = _Followed(record, written, governed)
+            if governed:
+                found[config.group] = governed
 
-def _bounded(record: Record, groups: set[str]) -> dict[str, Governed]:
+
+def _written(record: Record) -> int:
     try:
-        config = record.config
-    except ViscumError:
-        return {}
-    governed = governed_of(config.name, config.group, config.spec)
-    return {config.group: governed} if governed and config.group in groups else {}
+        return os.stat(record.path("config.json")).st_mtime_ns
+    except OSError:
+        return 0

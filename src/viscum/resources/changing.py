@@ -11,12 +11,12 @@ from ..frozen import Frozen
 from ..limits import IoLimit, Limits
 from .buffered import hold_buffered
 from .reading import number, read_bytes
-from .settings import THROTTLE, settings, unheld
+from .settings import THROTTLE, quota_of, settings, unheld
 from .writing import write_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from .groups import GroupSet
@@ -223,7 +223,24 @@ def places(groups: GroupSet, limits: Limits) -> list[tuple[str, str, str]]:
             current = read_bytes(f"{folder}/cpu.max").decode().split()
             text = " ".join([*current[:1], *value.split()[1:]])
         found.append((folder, file, text))
-    return found
+    return [*found, *_lower_burst(groups, limits)]
+
+
+def _lower_burst(groups: GroupSet, limits: Limits) -> Iterator[tuple[str, str, str]]:
+    """Yield what is to be written where more may be saved up than a new quota: the kernel takes
+    no such quota, and a governor has the machine save as much as the quota that it had given.
+    """
+    quota, _ = quota_of(limits)
+    if quota is None or quota < 0 or limits.cpu_burst is not None:
+        return
+    folder = groups.folder("cpu")
+    file = "cpu.cfs_burst_us" if groups.version("cpu") == 1 else "cpu.max.burst"
+    try:
+        saved = number(read_bytes(f"{folder}/{file}"))
+    except OSError:
+        return  # Linux before 5.14
+    if saved > quota:
+        yield folder, file, str(quota)
 
 
 def apply(

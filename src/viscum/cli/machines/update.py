@@ -22,6 +22,8 @@ def main(parsed: Parsed) -> int:
     limits = limit_options(parsed)
     if parsed.text("pids_limit") is not None:
         limits["pids"] = parsed.text("pids_limit")
+    if parsed.text("class") is not None:
+        limits["machine_class"] = parsed.text("class")
     restart, reclaim = parsed.text("restart"), parsed.text("reclaim")
     if not limits and restart is None:
         raise SpecError("there is nothing to change", hint="such as --memory 1g")

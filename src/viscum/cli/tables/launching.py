@@ -8,6 +8,8 @@ from .images import IMAGE
 __all__ = ["COMMANDS", "DETACH_KEYS", "LIMITS", "LIVING", "MACHINE", "SDNOTIFY", "VOLUMES_FROM"]
 
 LIMITS = (
+    Option("-m --memory", "SIZE|MIN..MAX", "memory limit: 512M, 2g; bounds for the governor"),
+    Option("--memory-swap", "SIZE|-1", "limit of memory and swap together"),
     Option("--memory-reservation", "SIZE", "not reclaimed below it as long as others have some"),
     Option("--memory-high", "SIZE", "reclaimed and slowed above it (cgroup v2)"),
     Option("--memory-low", "SIZE", "the same as --memory-reservation (cgroup v2)"),
@@ -42,8 +44,9 @@ LIMITS = (
     Option("--hugetlb", "PAGESIZE=SIZE", "huge pages it may use: 2MB=64M", repeats=True),
     Option("--rdma", "DEVICE=KEY=N,…", "hca_handle and hca_object (cgroup v2)", repeats=True),
     Option("--misc", "RESOURCE=NUMBER", "a resource of the misc controller (v2)", repeats=True),
+    Option("--class", "latency|batch|idle", "how the governor treats it (latency)"),
 )
-"""Limits beside those of memory and swap; `update` takes them as well."""
+"""All limits, with what they leave to the governor; `update` takes them as well."""
 
 MACHINE = (
     Option("-i --interactive", "", "keep stdin open"),
@@ -60,10 +63,7 @@ MACHINE = (
     Option("--group-add", "GROUP", "an additional group", repeats=True),
     Option("--hostname", "NAME", "host name of the machine"),
     Option("--entrypoint", "COMMAND", "the program; the words after the options become arguments"),
-    Option("-m --memory", "SIZE|MIN..MAX", "memory limit: 512M, 2g; bounds for the governor"),
-    Option("--memory-swap", "SIZE|-1", "limit of memory and swap together"),
     *LIMITS,
-    Option("--class", "latency|batch|idle", "how the governor treats it (latency)"),
     Option("--ulimit", "NAME=SOFT[:HARD]", "a resource limit: nofile=1024:2048", repeats=True),
     Option("--read-only", "", "no writable layer over the root"),
     Option("--cap-add", "NAME", "add a capability, or ALL", repeats=True),

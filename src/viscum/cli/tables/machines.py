@@ -126,8 +126,6 @@ COMMANDS = (
         "[OPTIONS] NAME…",
         "change limits of machines while they run",
         (
-            Option("-m --memory", "SIZE", "memory limit: 512M, 2g"),
-            Option("--memory-swap", "SIZE|-1", "limit of memory and swap together"),
             *LIMITS,
             Option("--reclaim", "SECONDS", "time to take memory back that is above a new limit"),
             Option("--restart", "POLICY", "no, on-failure[:N], always, unless-stopped"),
