@@ -4,12 +4,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define FILE_SIZE   16384 /* io.stat has a line for each device, memory.stat 60 */
-#define MAX_THREADS 8
+#define FILE_SIZE    16384 /* io.stat has a line for each device, memory.stat 60 */
+#define MAX_THREADS  8
+#define ROWS_AT_ONCE 8 /* that a thread takes: about 0.3 ms */
 
 typedef void reader(const char *text, double *figures);
 
@@ -125,7 +128,8 @@ static void io_v2(const char *p, double *figures) {
 }
 
 /* By the numbers that `resources.meter` has for them. A row has its files in this order, so that
- * CPU time and memory in use are known before the statistics of memory. */
+ * CPU time and memory in use are known before the statistics of memory, and operations before
+ * bytes. */
 enum kind {
     CPU_V1,
     CPU_V2,
@@ -138,8 +142,8 @@ enum kind {
     OOM,
     SWAP,
     PIDS,
-    IO_BYTES_V1,
     IO_COUNT_V1,
+    IO_BYTES_V1,
     IO_V2,
     CPU_PRESSURE,
     MEMORY_PRESSURE,
@@ -147,7 +151,7 @@ enum kind {
 };
 static reader *const readers[VS_METER_KINDS] = {
     cpu_v1,     cpu_v2, cpu_time, cpuacct,     memory,      stat_v1, stat_v2,      peak,
-    oom,        swap,   pids,     io_bytes_v1, io_count_v1, io_v2,   cpu_pressure, memory_pressure,
+    oom,        swap,   pids,     io_count_v1, io_bytes_v1, io_v2,   cpu_pressure, memory_pressure,
     io_pressure};
 
 static ssize_t read_file(struct vs_row *row, int i, char *text) {
@@ -159,6 +163,11 @@ static ssize_t read_file(struct vs_row *row, int i, char *text) {
     return n;
 }
 
+/* The kernel counts the bytes of an operation before the operation. */
+static int same_operations(const double *now, const double *before) {
+    return now[VS_READS] == before[VS_READS] && now[VS_WRITES] == before[VS_WRITES];
+}
+
 /* Most machines sleep most of the time, and reading costs the same for them. Nothing of a machine
  * has run while its CPU time is the same. Then, as long as its memory is the same too, most files
  * say what they said before; and no task of it has begun to wait for memory or for I/O, so that
@@ -166,7 +175,10 @@ static ssize_t read_file(struct vs_row *row, int i, char *text) {
  * that sleeps is read each time: its memory, how long it waits for a CPU, and on version 2 what is
  * written back for it. */
 static int still(const struct vs_row *row, const double *before, int kind) {
-    if (!row->read || !row->counts_cpu || kind < STATISTICS_V1 || kind == IO_V2) return 0;
+    if (!row->read) return 0;
+    if (kind == OOM && row->no_kills) return 1;
+    if (kind == IO_BYTES_V1) return same_operations(row->figures, before);
+    if (!row->counts_cpu || kind < STATISTICS_V1 || kind == IO_V2) return 0;
     if (row->figures[VS_CPU_SECONDS] != before[VS_CPU_SECONDS]) return 0;
     if (kind == CPU_PRESSURE) return 0;
     if (kind == MEMORY_PRESSURE || kind == IO_PRESSURE) return row->quiet >> kind & 1;
@@ -239,35 +251,71 @@ void vs_row_close(struct vs_row *row) {
     row->count = 0;
 }
 
-/* One thread's share. */
-struct share {
+/* What threads share: each takes the next few rows until there are none. */
+struct work {
     struct vs_row **rows;
     long count;
+    atomic_long next;
 };
 
-static void *read_share(void *data) {
-    struct share *share = data;
+static void *read_rows(void *data) {
+    struct work *work = data;
     char text[FILE_SIZE];
-    for (long i = 0; i < share->count; i++) read_row(share->rows[i], text);
+    long from;
+    while ((from = atomic_fetch_add(&work->next, ROWS_AT_ONCE)) < work->count)
+        for (long i = from; i < work->count && i < from + ROWS_AT_ONCE; i++)
+            read_row(work->rows[i], text);
     return NULL;
 }
 
+/* How many processes the kernel has killed for memory on the whole host; -1: unknown. It counts
+ * them here before it does in their groups. */
+static double host_kills(void) {
+    char text[FILE_SIZE];
+    double figures[VS_FIGURES] = {0};
+    int fd = open("/proc/vmstat", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof text - 1, 0);
+    if (fd >= 0) close(fd);
+    text[n < 0 ? 0 : n] = 0;
+    if (!strstr(text, "\noom_kill ")) return -1;
+    oom(text, figures);
+    return figures[VS_OOM_KILLS];
+}
+
+/* No group has a new kill while the host has none. One that was counted for the host and not yet
+ * for its group is found by the reading after, so two must have found the same. */
+static void note_kills(struct vs_row **rows, long count) {
+    double kills = count < ROWS_AT_ONCE ? -1 : host_kills();
+    for (long i = 0; i < count; i++) {
+        double *before = rows[i]->host_kills;
+        rows[i]->no_kills = kills >= 0 && before[0] == kills && before[1] == kills;
+        before[1] = before[0];
+        before[0] = kills;
+    }
+}
+
+/* Let a new thread begin on another CPU. The kernel often leaves it behind its maker, which runs
+ * on, although there is a CPU with nothing to do. */
+static void begin_elsewhere(pthread_attr_t *attributes) {
+    cpu_set_t cpus;
+    int here = sched_getcpu();
+    if (here < 0 || sched_getaffinity(0, sizeof cpus, &cpus)) return;
+    CPU_CLR(here, &cpus);
+    if (CPU_COUNT(&cpus)) pthread_attr_setaffinity_np(attributes, sizeof cpus, &cpus);
+}
+
 void vs_meter_read(struct vs_row **rows, long count, int threads) {
-    struct share shares[MAX_THREADS];
+    struct work work = {rows, count, 0};
     pthread_t started[MAX_THREADS];
-    int running[MAX_THREADS] = {0};
-    if (threads > MAX_THREADS) threads = MAX_THREADS;
-    if (threads < 1) threads = 1;
-    for (int i = 0; i < threads; i++) {
-        long from = count * i / threads;
-        shares[i] = (struct share){rows + from, count * (i + 1) / threads - from};
-        if (i) running[i] = !pthread_create(&started[i], NULL, read_share, &shares[i]);
-    }
-    read_share(&shares[0]);
-    for (int i = 1; i < threads; i++) {
-        if (running[i])
-            pthread_join(started[i], NULL);
-        else
-            read_share(&shares[i]);
-    }
+    pthread_attr_t attributes;
+    int others = 0;
+    note_kills(rows, count);
+    pthread_attr_init(&attributes);
+    if (threads > 1) begin_elsewhere(&attributes);
+    while (others < threads - 1 && others < MAX_THREADS &&
+           !pthread_create(&started[others], &attributes, read_rows, &work))
+        others++;
+    pthread_attr_destroy(&attributes);
+    read_rows(&work);
+    while (others) pthread_join(started[--others], NULL);
 }

@@ -40,6 +40,8 @@ struct vs_row {
     double figures[VS_FIGURES];
     int gone, read, counts_cpu;
     int quiet; /* bits of the kinds of pressure that did not change lately */
+    int no_kills;
+    double host_kills[2]; /* processes that the host killed for memory, at the last two readings */
 };
 
 /* Open what can be kept open; files beyond `most` descriptors are opened at each reading. */

@@ -21,7 +21,8 @@ from viscum.governor.crowding import Crowding
 from viscum.governor.fleet import Decision, Fleet
 from viscum.governor.groups import Handles
 from viscum.governor.live import Live
-from viscum.governor.manners import BATCH
+from viscum.governor.manners import BATCH, Bounds
+from viscum.governor.reclaiming import Reclaimer
 from viscum.governor.roster import Governed
 from viscum.governor.sweeping import Sweep
 from viscum.launching import this_host
@@ -223,6 +224,45 @@ def test_limits_are_set_to_rest_when_nobody_takes_over(places):
         assert limit_of(machine) == 1.0
         subprocess.run(command, stdin=subprocess.DEVNULL, check=True, timeout=10)
         assert limit_of(machine) == pytest.approx(0.77)
+
+
+READ_AGAIN = """
+import os
+file = os.open("/work/sparse", os.O_RDONLY)
+while True:
+    for at in range(0, 256 << 20, 1 << 20):
+        os.pread(file, 1 << 20, at)
+    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+"""
+
+
+@needs("root", "memory", "python")
+def test_hits_of_the_limit_that_is_lowered_to_reclaim_are_no_answer(places, tmp_path_factory):
+    """On version 1 a machine that grows meanwhile hits it; its own limit is far away."""
+    work = tmp_path_factory.mktemp("work")
+    work.chmod(0o755)
+    (work / "sparse").touch()
+    os.truncate(work / "sparse", 256 << 20)
+    mount = viscum.Mount(str(work), "/work", read_only=True)
+    command = ["/usr/bin/python3", "-c", READ_AGAIN]
+    fleet = Fleet(1.0, 1 << 30)
+    member = fleet.add("m", BATCH, memory=(Bounds(1 << 20, 512 << 20), 512 << 20))
+    with viscum.Machine(command, memory="1M..512M", name="m", mounts=[mount]) as machine:
+        handles = Handles(this_host().cgroups, machine.id)
+        live = Live(Governed("m", machine.id, BATCH), handles, member)
+        reclaimer = Reclaimer()
+        live.memory_view(0.0, swap=False)
+        before = handles.memory().hits
+
+        def hit_while_reclaiming() -> bool:
+            reclaimer.ask(live, 1 << 20)
+            until(lambda: not live.reclaiming, "reclaimed")
+            assert not live.memory_view(time.monotonic(), swap=False).hit
+            return handles.memory().hits > before
+
+        until(hit_while_reclaiming, "hit", 40)
+        reclaimer.close()
+        handles.close()
 
 
 @pytest.mark.v2

@@ -5,6 +5,7 @@ Marked `v2`: `make test-v2` runs them again on a kernel that has nothing but ver
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -23,7 +24,7 @@ from viscum.launching import this_host
 from viscum.resources.devices import find_storage
 from viscum.resources.groups import GroupSet
 from viscum.resources.limits import lost_limits
-from viscum.resources.meter import Meter
+from viscum.resources.meter import MANY, Meter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,12 +145,16 @@ def test_io_bound_holds_direct_writes() -> None:
     ]
     mount = viscum.Mount(str(path), "/to")
     try:
-        with viscum.Machine(mounts=[mount], io=[IoLimit(disk, wbps=2 * MIB)]) as machine:
+        limited = viscum.Machine(mounts=[mount], io=[IoLimit(disk, wbps=2 * MIB)])
+        with limited as machine, Meter() as meter:
+            meter.add(machine.groups)
+            assert [meter.read() for _ in range(3)][-1][machine.id].written_bytes == 0
             begin = time.monotonic()
             assert machine.run(write).ok
             assert time.monotonic() - begin > 1.0  # 4 MiB at 2 MiB a second
-            usage = machine.usage()
+            usage, figures = machine.usage(), meter.read()[machine.id]
         assert usage.written_bytes >= 4 * MIB
+        assert (figures.written_bytes, figures.writes) == (usage.written_bytes, usage.writes)
         assert [device.device for device in usage.io if device.written_bytes] == [disk]
     finally:
         (path / "file").unlink(missing_ok=True)
@@ -329,6 +334,24 @@ def test_usage_counts_what_the_machine_did() -> None:
             assert getattr(figures, name) == pytest.approx(getattr(usage, name), rel=0.05), name
         assert figures.cpu_some_seconds >= usage.cpu_pressure.some_seconds > 0
         assert figures.memory_bytes > 0
+
+
+@needs("memory", "python")
+def test_meter_of_many_machines_notices_a_kill() -> None:
+    """The count of a group is read again only once the host has counted a kill."""
+    with contextlib.ExitStack() as stack:
+        machines = [stack.enter_context(viscum.Machine(memory="32M")) for _ in range(MANY)]
+        meter = stack.enter_context(Meter())
+        for machine in machines:
+            meter.add(machine.groups)
+        before = [meter.read() for _ in range(3)][-1]
+        assert sum(figures.oom_kills for figures in before.values()) == 0
+        victim = machines[5]
+        assert not victim.run([PYTHON, "-c", "bytearray(200 << 20)"]).ok
+        for _ in range(4):
+            after = meter.read()
+            assert after.pop(victim.id).oom_kills == victim.groups.usage().oom_kills > 0
+            assert sum(figures.oom_kills for figures in after.values()) == 0
 
 
 @needs("memory", "pids", "python")

@@ -6,6 +6,7 @@ import os
 from typing import NamedTuple
 
 from ..errors import HostError
+from .memory import Reclaimed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -294,18 +295,19 @@ class Handles:
                 file.write(str(limit).encode())
             os.pwrite(self._limit, str(limit).encode(), 0)
 
-    def take_back(self, amount: int, limit: int) -> int:
-        """Have the kernel reclaim `amount` bytes; return how many it freed. Blocks while it does.
+    def take_back(self, amount: int, limit: int) -> Reclaimed:
+        """Have the kernel reclaim `amount` bytes, and wait for it.
 
         Version 1 has no call for that. A limit below what is in use makes it reclaim, and is
         refused if that does not succeed: the limit never stands below use. It is then set back.
+        What the machine takes meanwhile hits that limit, and says nothing of its own one.
         All by path: another thread does this, and may find the group gone.
         """
         v2 = self.owns_v2
         folder = self.v2 if v2 else self.v1["memory"]
         current = f"{folder}/memory.current" if v2 else f"{folder}/memory.usage_in_bytes"
         path = f"{folder}/memory.reclaim" if v2 else f"{folder}/memory.limit_in_bytes"
-        before = _read(current)
+        before, hits = _read(current), 0 if v2 else _read(f"{folder}/memory.failcnt")
         try:
             _write(path, amount if v2 else max(before - amount, PAGE))
         except OSError:
@@ -313,7 +315,8 @@ class Handles:
         finally:
             if not v2:
                 _write(path, limit)
-        return max(before - _read(current), 0)
+                hits = _read(f"{folder}/memory.failcnt") - hits
+        return Reclaimed(max(before - _read(current), 0), hits)
 
     # What stays behind.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .memory import MemoryView
+from .memory import MemoryView, Reclaimed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ class Live:
         "_seen",
         "_stalled",
         "_suspect",
-        "freed",
         "full_memory",
         "governed",
         "handles",
@@ -44,6 +43,8 @@ class Live:
         "queued",
         "quiet_until",
         "raised_at",
+        "reclaimed",
+        "reclaiming",
         "shares_before",
         "since",
         "throttled_us",
@@ -60,7 +61,8 @@ class Live:
         self.since = self.memory_at = 0.0
         self.queued = -1.0
         self.full_memory = 0.0
-        self.freed = 0
+        self.reclaiming = False
+        self.reclaimed = Reclaimed(0, 0)
         self.periods = self.used_us = 0
         self.throttled_us = 0.0
         self._suspect: tuple[float, int, int] | None = None
@@ -121,8 +123,12 @@ class Live:
     # Memory.
 
     def memory_stands(self, now: float) -> bool:
-        """Return whether a closer look can wait: about as much is in use as at the last one."""
+        """Return whether a closer look can wait: about as much is in use as at the last one, or
+        the kernel is still at what it was asked for, which can take long beside others.
+        """
         memory = self.member.memory
+        if self.reclaiming:
+            return True
         if memory is None or not self._seen or now >= self.full_memory:
             return False
         used = self.handles.memory_used()
@@ -143,12 +149,12 @@ class Live:
                 reading.used,
                 min((reading.stalled_us - self._stalled) / 1e6 / seconds, 1.0),
                 max(reading.refaulted - self._refaulted, 0),
-                reading.hits > self._hits,
+                reading.hits - self._hits > self.reclaimed.hits,
                 seconds,
-                self.freed,
+                self.reclaimed.freed,
                 most,
             )
-        self.freed = 0
+        self.reclaimed = Reclaimed(0, 0)
         self._seen, self.memory_at = True, now
         self._stalled, self._refaulted = reading.stalled_us, reading.refaulted
         self._hits = reading.hits

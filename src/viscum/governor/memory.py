@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .manners import Bounds, Manner
 
-__all__ = ["Memory", "MemoryView"]
+__all__ = ["Memory", "MemoryView", "Reclaimed"]
 
 MIB = 1 << 20
 MARGIN = 0.25
@@ -52,6 +52,15 @@ class MemoryView(Frozen):
     seconds: float = PROBE_SECONDS
     freed: int = 0
     most: int = 1 << 62
+
+
+class Reclaimed(Frozen):
+    """What asking the kernel for memory brought: bytes that it `freed`, and how often the machine
+    hit the limit that was lowered for it.
+    """
+
+    freed: int
+    hits: int
 
 
 class Memory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 
@@ -23,7 +24,8 @@ class Reclaimer:
         self._thread.start()
 
     def ask(self, live: Live, amount: int) -> None:
-        """Take `amount` bytes back from a machine, soon; `live.freed` tells how many came."""
+        """Take `amount` bytes back from a machine, soon; `live.reclaimed` tells what came."""
+        live.reclaiming = True
         self._asked.append((live, amount))
         self._more.release()
 
@@ -39,10 +41,9 @@ class Reclaimer:
             if self._ended:
                 return
             live, amount = self._asked.popleft()
-            try:
-                live.freed = live.handles.take_back(amount, int(live.member.memory_limit))
-            except OSError:
-                continue  # its group is gone
+            with contextlib.suppress(OSError):  # its group is gone
+                live.reclaimed = live.handles.take_back(amount, int(live.member.memory_limit))
+            live.reclaiming = False
 
 
 def has_swap() -> bool:

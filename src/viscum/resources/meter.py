@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ..native import CoreMeter, Figures
+from .reading import read_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from .groups import GroupSet
 
 __all__ = ["Figures", "Meter"]
+
+MANY = 16
+"""Machines in one group of which the kernel sums up less dearly together (`_sums`)."""
 
 _FILES = (
     (0, 1, "cpu", "cpu.stat"),
@@ -32,8 +36,8 @@ _FILES = (
     (9, 2, "memory", "memory.swap.current"),
     (10, 1, "pids", "pids.current"),
     (10, 2, "pids", "pids.current"),
-    (11, 1, "io", "blkio.throttle.io_service_bytes_recursive"),
-    (12, 1, "io", "blkio.throttle.io_serviced_recursive"),
+    (11, 1, "io", "blkio.throttle.io_serviced_recursive"),
+    (12, 1, "io", "blkio.throttle.io_service_bytes_recursive"),
     (13, 2, "io", "io.stat"),
     (14, 0, "", "cpu.pressure"),
     (15, 0, "", "memory.pressure"),
@@ -56,6 +60,17 @@ def _files(groups: GroupSet) -> Iterator[tuple[int, str]]:
             yield kind, path
 
 
+def _sums(groups: GroupSet) -> set[str]:
+    """Return files of the parents of a machine's groups, whose reading sums up for all in them.
+
+    The kernel counts on each CPU, and sums up for a group whose file is read. There it looks for
+    the group in a list of all that have something to add, so a thousand cost a thousand times a
+    thousand; the parent takes the whole list at once. The root group of version 2 does not.
+    """
+    folders = {(groups.v2, "cpu.stat"), (groups.folder("memory"), "memory.stat")}
+    return {f"{os.path.dirname(folder)}/{name}" for folder, name in folders if folder}
+
+
 def _most_descriptors() -> int:
     """Return how many descriptors may be taken: the caller keeps an eighth of the soft limit."""
     import resource
@@ -76,15 +91,22 @@ class Meter:
         self._core = CoreMeter()
         self._most = _most_descriptors()
         self._threads = min(4, len(os.sched_getaffinity(0)))
+        self._sums: dict[str, set[str]] = {}
 
     def add(self, groups: GroupSet) -> None:
         """Read this machine from now on; it replaces one of the same id."""
-        self._core.remove(groups.id)
+        self.remove(groups.id)
         self._core.add(groups.id, tuple(_files(groups)), self._most)
+        for path in _sums(groups):
+            self._sums.setdefault(path, set()).add(groups.id)
 
     def remove(self, machine_id: str) -> None:
         """Read this machine no more; nothing happens where it is not known."""
-        self._core.remove(machine_id)
+        if self._core.remove(machine_id):
+            for path, below in list(self._sums.items()):
+                below.discard(machine_id)
+                if not below:
+                    del self._sums[path]
 
     def read(self) -> dict[str, Figures]:
         """Return the figures of each machine by its id; one whose groups are gone is left out.
@@ -93,6 +115,9 @@ class Meter:
         from 0 to 1), `cpu_some_seconds`, `memory_full_avg10` and so on. 0 stands for what the
         machine has no group to count.
         """
+        for path, below in list(self._sums.items()):
+            if len(below) >= MANY:
+                read_bytes(path)
         return self._core.read(self._threads)
 
     def close(self) -> None:
