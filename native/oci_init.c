@@ -138,13 +138,14 @@ static const char *read_data(int fd, size_t *size) {
     return data;
 }
 
+/* It stays open until the command runs in our place: by that `start` can tell. */
 static void wait_at(int gate) {
     char byte;
     ssize_t n;
+    fcntl(gate, F_SETFD, FD_CLOEXEC);
     do n = read(gate, &byte, 1);
     while (n < 0 && errno == EINTR);
     if (n != 1) _exit(125);
-    close(gate);
 }
 
 /* As execvp(3), whose allocations a filter may forbid. */

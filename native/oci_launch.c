@@ -101,8 +101,21 @@ static int end_run(const struct oci_call *call, const struct order *order, const
     return 0;
 }
 
+/* Close the fifo, as was given and as was loaded: who starts the container waits until it has gone
+ * from everybody. */
+static void leave_gate(struct vs_plan *plan) {
+    uint64_t gate = plan->ops[plan->first[VS_EXEC]].arg[2];
+    if (gate == VS_NONE) return;
+    for (uint32_t i = 0; i < plan->first[VS_PREPARE]; i++)
+        if (plan->ops[i].code == OP_inherit && plan->ops[i].arg[0] == gate)
+            close((int)plan->ops[i].arg[1]);
+    close(plan->slots[gate]);
+    plan->slots[gate] = -1;
+}
+
 /* The container is there: write down its process, and let it go on where it was asked to run. */
-static int settle(const struct oci_call *call, const struct order *order, struct vs_machine *m) {
+static int settle(const struct oci_call *call, const struct order *order, struct vs_plan *plan,
+                  struct vs_machine *m) {
     struct oci_record record;
     const char *id = strrchr(order->folder, '/') + 1;
     int folder = open(order->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -111,6 +124,7 @@ static int settle(const struct oci_call *call, const struct order *order, struct
     close(folder);
     if (write_pid_file(call, order->pid_file, m->pid)) return 1;
     if (!strcmp(order->kind, "create")) return 0;
+    leave_gate(plan);
     if (oci_record_open(call, id, 1, &record) < 0)
         return oci_fail(call, "%s: %s", order->folder, strerror(errno));
     int code = oci_let_go(call, &record);
@@ -138,7 +152,7 @@ static int launch(struct oci_call *call, const struct order *order) {
         if (stays) vs_forget_signals(signals);
         return explain(call, order, &report);
     }
-    int code = strcmp(order->kind, "exec") ? settle(call, order, &m)
+    int code = strcmp(order->kind, "exec") ? settle(call, order, &plan, &m)
                                            : write_pid_file(call, order->pid_file, m.pid);
     if (code) undo(call, order, &m);
     if (code || !stays) return code;

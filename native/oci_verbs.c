@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define START_WAIT_MS   10000
 #define KILL_WAIT_MS    10000
 #define REMOVE_ATTEMPTS 2000
 #define MAX_NESTED      64
@@ -40,12 +41,14 @@ int oci_state(const struct oci_call *call, int argc, char **argv) {
     return fflush(stdout) ? 1 : 0;
 }
 
-/* Let the first process go on; the container is locked. */
+/* Let the first process go on; the container is locked. Once nobody has the fifo open any more, the
+ * command runs, or has failed to: it is running then, not earlier (runtime.md, "State"). */
 int oci_let_go(const struct oci_call *call, struct oci_record *r) {
-    int gate = oci_open_gate(r);
-    if (gate < 0 || write(gate, "1", 1) != 1)
+    struct pollfd gate = {.fd = oci_open_gate(r)};
+    if (gate.fd < 0 || write(gate.fd, "1", 1) != 1)
         return oci_fail(call, "cannot start container %s: its process is gone", r->id);
-    close(gate);
+    poll(&gate, 1, START_WAIT_MS);
+    close(gate.fd);
     unlinkat(r->folder, "exec.fifo", 0);
     if (!r->has_poststart) return 0;
     const char *words[] = {"--hooks", "poststart", r->path, NULL};

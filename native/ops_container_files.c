@@ -16,6 +16,48 @@ int vs_op_set_attributes(struct vs_child *c, const struct vs_op *op, struct vs_f
                      AT_EMPTY_PATH | (op->arg[4] ? AT_RECURSIVE : 0), &attr, sizeof attr);
 }
 
+/* Whether two descriptors are of the same folder. */
+static int is_same(int fd, int other) {
+    struct stat is, was;
+    if (SYS(SYS_fstat, fd, &is) < 0 || SYS(SYS_fstat, other, &was) < 0) return 0;
+    return is.st_dev == was.st_dev && is.st_ino == was.st_ino;
+}
+
+/* Hooks that enter this mount namespace before the pivot look for the container where its bundle
+ * says. Root of a user namespace may be unable to get there, and another folder may stand there
+ * meanwhile, even /dev, from which more is to be taken: then it lies over everything. */
+int vs_op_cover(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    const int flags = O_PATH | O_DIRECTORY;
+    int to = vs_lookup(c, VS_NONE, vs_string(c->machine, op->arg[1]), flags, 0, fault);
+    if (to >= 0 && !is_same(to, c->slots[op->arg[2]])) {
+        SYS(SYS_close, to);
+        to = -1;
+    }
+    *fault = (struct vs_fault){0};
+    if (to < 0) to = vs_lookup(c, VS_NONE, "/", flags, 0, fault);
+    if (to < 0) return to;
+    long ret = CALL(fault, SYS_move_mount, c->slots[op->arg[0]], "", to, "",
+                    MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+    SYS(SYS_close, to);
+    return (int)ret;
+}
+
+/* mountinfo lists mounts as they were made. What the parent cloned was made too early: it is put
+ * aside, and what the container gets is a clone of that, with its ids and its peers. What stays
+ * behind is nobody's peer any more, so that nothing follows it when it is unmounted. */
+int vs_op_clone_anew(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
+    struct mount_attr attr = {.propagation = MS_PRIVATE};
+    int early = c->slots[op->arg[0]];
+    const unsigned flags = AT_EMPTY_PATH | (op->arg[1] ? AT_RECURSIVE : 0);
+    long fd = CALL(fault, SYS_open_tree, early, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | flags);
+    if (fd < 0) return (int)fd;
+    c->slots[op->arg[0]] = (int)fd;
+    long ret =
+        CALL(fault, SYS_mount_setattr, early, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof attr);
+    SYS(SYS_close, early);
+    return (int)ret;
+}
+
 struct entry {
     uint64_t ino;
     int64_t off;

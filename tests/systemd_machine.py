@@ -5,6 +5,8 @@
 systemd would remount the file system that hierarchies of version 1 are mounted in: it gets one of
 its own. systemd is process 1 there and starts nothing but the command, as a service; its units, /run and
 /etc/systemd are on a tmpfs, and what it changes of control groups is below a group of this process.
+Files are the host's else. What boots a system would empty /tmp and set the kernel's parameters there,
+so sysinit.target is masked: a unit that needs it, as all do by default, does not start.
 Ends with the command's exit code.
 """
 
@@ -34,6 +36,7 @@ for pair; do
 done && mkdir -p /run/systemd/system /run/viscum-test &&
 mount -t tmpfs tmpfs /etc/systemd && mkdir /etc/systemd/system &&
 printf '%s' "$unit" > /run/systemd/system/viscum-test.service &&
+ln -s /dev/null /run/systemd/system/sysinit.target &&
 export container=viscum && exec /lib/systemd/systemd --system --unit=viscum-test.service \
     --log-target=console --log-level=warning --show-status=no
 """

@@ -193,6 +193,48 @@ def test_cve_2025_31133_masks_are_not_the_images(container: Container) -> None:
     assert text.splitlines() == ["character special file", "1:3"]
 
 
+def test_masks_are_the_hosts_where_the_way_to_the_root_changes(container: Container) -> None:
+    """A link in that way, changed in time, must not have the root stand in for the host's /dev."""
+    place, other = container.folder / "place", container.folder / "other"
+    for folder in (place, other):
+        folder.mkdir()
+    container.rootfs.rename(place / "rootfs")
+    (place / "rootfs/null").write_text("the image's")
+    (other / "rootfs").symlink_to("/dev")
+    container.config["root"]["path"] = "place/rootfs"
+    container.linux["maskedPaths"] = ["/proc/keys"]
+    swap = Swap(place, other)
+    thread = threading.Thread(target=swap.forever)
+    thread.start()
+    ran = 0
+    try:
+        for _ in range(4 * ROUNDS):
+            done = container.run("stat -c %t:%T /proc/keys")
+            ran += done.returncode == 0
+            assert done.stdout in (b"1:3\n", b""), done.stdout
+            container.delete("--force")
+    finally:
+        swap.over.set()
+        thread.join()
+    assert ran
+
+
+def test_root_may_lie_where_the_containers_root_cannot_go(container: Container) -> None:
+    """And its sources, too: they were opened before."""
+    source = container.folder / "source"
+    source.mkdir()
+    (source / "file").write_text("content\n")
+    for path in (source, container.rootfs):
+        path.chmod(0o755)
+    container.folder.chmod(0o700)
+    ids = [{"containerID": 0, "hostID": 200000, "size": 65536}]
+    container.linux["uidMappings"] = container.linux["gidMappings"] = ids
+    container.namespace("user")
+    (container.rootfs / "mnt").mkdir()
+    container.mount("/mnt", "bind", str(source), "rbind")
+    assert container.output("cat /mnt/file; ls -d /bin") == "content\n/bin\n"
+
+
 def test_cve_2025_52565_console_is_laid_over_no_link(container: Container) -> None:
     """/dev/console of an image may be a link to a file of the kernel."""
     container.config["mounts"] = [

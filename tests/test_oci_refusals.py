@@ -23,9 +23,10 @@ from conformance.container import CONFIG, Container, Runtime
 from needs import needs
 from viscum.bundle import Bundle
 from viscum.drivers.container import compile_container
-from viscum.errors import SpecError, ViscumError
+from viscum.errors import HostError, SpecError, ViscumError
 from viscum.oci import document
 from viscum.oci.schema import CONFIG as SHAPE
+from viscum.oci.systemd import Manager
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -237,6 +238,23 @@ def test_systemd_groups_are_refused(container: Container) -> None:
     done = container.call("--systemd-cgroup", "create", "--bundle", container.folder, container.id)
     assert done.returncode == 1
     assert b"no systemd runs here" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("", "no XDG_RUNTIME_DIR is set"),
+        ("/no/such/folder", "/no/such/folder/bus: no such file or directory"),
+    ],
+)
+def test_systemd_of_a_user_that_does_not_run_is_told(
+    monkeypatch: pytest.MonkeyPatch, folder: str, said: str
+) -> None:
+    monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+    with pytest.raises(HostError, match=said) as caught:
+        Manager(user=True)
+    assert caught.value.hint == "is the user's systemd running? else leave --systemd-cgroup out"
 
 
 @rooted

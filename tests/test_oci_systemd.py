@@ -81,6 +81,11 @@ def groups_of(pid: int) -> set[str]:
 
 
 @inside
+def test_nothing_here_boots_the_host_again() -> None:
+    assert shown("sysinit.target", "LoadState") == {"LoadState": "masked"}
+
+
+@inside
 def test_container_is_a_scope_in_the_slice_asked_for(container: Container) -> None:
     container.linux["cgroupsPath"] = f"viscum-tests.slice:pre:{container.id}"
     unit = f"pre-{container.id}.scope"

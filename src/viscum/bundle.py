@@ -8,7 +8,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Bundle"]
+__all__ = ["RUNTIME_HOOKS", "Bundle"]
+
+RUNTIME_HOOKS = (("prestart", "created"), ("createRuntime", "creating"))
+"""The hooks that run in the runtime's namespaces before the root changes, in their order, and the
+status that they are told of. That of prestart is what it was when `start` ran them, up to version
+1.0 of the specification, which the later ones leave open."""
 
 
 class Bundle(Frozen):

@@ -93,6 +93,8 @@ enter   overlay         slot:F lower:L scratch:F upper:S work:S options:N attrib
 enter   clone-tree      slot:F dir:O path:S recursive:I set:Ix | clone a mount tree
 enter   attach          slot:F dir:O target:S create:Io | attach a mount
 enter   set-attributes  slot:F set:Ix clear:Ix propagation:Ix recursive:I | of a mount
+enter   cover           slot:F path:S folder:F       | attach over a folder of the old root, or all
+enter   clone-anew      slot:F recursive:I           | clone a mount again, which then comes last
 enter   cover-copy      slot:F dir:F path:S          | copy what a mount will hide into it
 enter   device-node     dir:F path:S mode:Io device:Ix uid:I gid:I | make a node, and its folders
 enter   device-link     dir:F path:S target:S        | make a symbolic link, and its folders

@@ -72,6 +72,8 @@ def test_hooks_get_the_state(container: Container, kind: str) -> None:
     assert state["ociVersion"]
     if kind in ("prestart", "createRuntime", "poststart"):
         assert state["pid"] == pid
+    if kind in ("prestart", "createRuntime", "createContainer"):
+        assert state["status"] in ("creating", "created")
     if kind == "poststart":
         assert state["status"] == "running"
     if kind == "poststop":
@@ -108,6 +110,20 @@ def test_runtime_hook_finds_the_namespaces_made(container: Container) -> None:
     import os
 
     assert seen(container) == [os.readlink(f"/proc/{container.pid}/ns/net")]
+
+
+@pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer"])
+def test_hooks_find_the_container_where_its_bundle_says(container: Container, kind: str) -> None:
+    """As those that bring drivers of graphics cards do: entering the mount namespace."""
+    (container.folder / "source").mkdir()
+    (container.folder / "source/file").write_text("content\n")
+    container.mount("/mnt", "bind", str(container.folder / "source"), "bind")
+    enter = "" if kind == "createContainer" else 'nsenter -m/proc/"$pid"/ns/mnt '
+    pid = "sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p'"
+    look = f"cat {container.rootfs}/mnt/file; mount -t tmpfs hook {container.rootfs}/var"
+    hook(container, kind, f"exec >{container.folder}/seen; pid=$({pid}); {enter}sh -c '{look}'")
+    assert "hook /var tmpfs" in container.output("cat /proc/mounts")
+    assert seen(container) == ["content"]
 
 
 @pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer"])

@@ -148,6 +148,53 @@ def test_order_of_mounts_is_kept(container: Container, source: pathlib.Path) -> 
     assert container.output("cat /mnt/inner/file") == "content\n"
 
 
+def test_mountinfo_lists_mounts_in_their_order(container: Container, source: pathlib.Path) -> None:
+    container.mount("/mnt", "bind", str(source), "rbind")
+    container.mount("/var", "tmpfs", "tmpfs")
+    container.mount("/etc/some/name", "bind", str(source / "file"), "bind")
+    container.mount("/run", "tmpfs", "tmpfs")
+    asked = [mount["destination"] for mount in container.config["mounts"]]
+    listed = [line.split()[4] for line in container.output(INFO).splitlines()]
+    assert [target for target in listed if target in asked] == asked
+
+
+def test_mounts_cross_to_and_from_the_host(container: Container, source: pathlib.Path) -> None:
+    """And what the container leaves behind as it starts and ends unmounts nothing there."""
+    for name in ("below", "inside", "outside"):
+        (source / name).mkdir()
+    subprocess.run(["mount", "--bind", source, source], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", source], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", source / "below"], check=True)
+        container.mount("/mnt", "bind", str(source), "rbind", "rshared")
+        container.mount("/slave", "bind", str(source), "rbind", "rslave")
+        container.linux["rootfsPropagation"] = "rshared"
+        for kind in ("bounding", "permitted", "effective"):
+            container.process["capabilities"][kind].append("CAP_SYS_ADMIN")
+        container.script(
+            "mount -t tmpfs tmpfs /mnt/inside; until test -e /slave/outside/x; do :; done;"
+            " test -e /slave/below; test -d /slave/inside"
+        )
+        container.started()
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", source / "outside"], check=True)
+        (source / "outside/x").write_text("")
+        container.wait("stopped")
+        assert container.delete().returncode == 0
+        assert all(os.path.ismount(source / name) for name in ("below", "inside", "outside"))
+    finally:
+        subprocess.run(["umount", "--recursive", source], check=True)
+
+
+def test_without_a_pivot(container: Container, source: pathlib.Path) -> None:
+    container.mount("/mnt", "bind", str(source), "bind")
+    container.script("exec sleep 1000")
+    container.started("--no-pivot")
+    assert container.exec("/bin/cat", "/mnt/file").stdout == b"content\n"
+    assert container.exec("/bin/ls", "/").stdout.split() == [
+        name.encode() for name in sorted(os.listdir(container.rootfs))
+    ]
+
+
 def test_link_in_a_destination_stays_inside(container: Container, source: pathlib.Path) -> None:
     (container.rootfs / "out").symlink_to("/tmp")
     (container.rootfs / "up").symlink_to("../../../../../../etc")

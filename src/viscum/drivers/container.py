@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from ..bundle import RUNTIME_HOOKS
 from ..errors import HostError, SpecError
 from ..frozen import Frozen
 from ..plan import NONE, Plan, nul_ended, op
@@ -40,7 +41,6 @@ FILES = {"mount": "mnt", "network": "net"}
 
 SIGKILL = 9
 IDS, HOOKS = 1, 2
-RUNTIME_HOOKS = ("prestart", "createRuntime")
 
 
 class CompiledContainer(Frozen):
@@ -318,19 +318,23 @@ class ContainerBuilder:
 
     def _hooks(self) -> None:
         hooks = self.bundle.config.get("hooks", {})
-        runtime = [hook for kind in RUNTIME_HOOKS for hook in hooks.get(kind, [])]
+        runtime = [
+            op("hook", *self._hook(hook, status))
+            for kind, status in RUNTIME_HOOKS
+            for hook in hooks.get(kind, [])
+        ]
         if runtime:
             self._enter("reach", HOOKS)
-            self.parts.adopt.append(op("meet", HOOKS))
-            for hook in runtime:
-                self.parts.adopt.append(op("hook", *self._hook(hook)))
+            self.parts.adopt += [op("meet", HOOKS), *runtime]
         if self.parts.adopt:
             self._enter("await")
         for hook in hooks.get("createContainer", []):
-            self._enter("hook-inside", *self._hook(hook))
+            self._enter("hook-inside", *self._hook(hook, "creating"))
 
-    def _hook(self, hook: dict[str, Any]) -> tuple[str, bytes, bytes, bytes, bytes, int, int]:
-        before, after = self.bundle.state("creating")
+    def _hook(
+        self, hook: dict[str, Any], status: str
+    ) -> tuple[str, bytes, bytes, bytes, bytes, int, int]:
+        before, after = self.bundle.state(status)
         arguments = nul_ended(hook.get("args") or [hook["path"]])
         environment = nul_ended(hook.get("env", []))
         halves = before.encode(), after.encode()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..bundle import Bundle
+    from ..plan import Operation
     from .container_groups import GroupBuilder
     from .parts import Sections, Slots
 
@@ -88,6 +89,11 @@ class ContainerMounts:
         """
         self.root = slots()
         self.mounts: list[dict[str, Any]] = bundle.config.get("mounts", [])
+        self.shelf = slots()
+        """A file system below the root, for trees that the parent cloned, until the container
+        clones them anew in the order of its configuration.
+        """
+        self.shelved: list[Operation] = []
 
     def _enter(self, name: str, *values: int | str | bytes) -> None:
         self.parts.enter.append(op(name, *values))
@@ -105,9 +111,12 @@ class ContainerMounts:
             self._check_shared()
         else:
             self._enter("propagation", MS_REC | (MS_PRIVATE if private else MS_SLAVE))
-        self._root()
+        place = self._root()
+        inside = len(self.parts.enter)
         for at, mount in enumerate(self.mounts):
             self._mount(mount, f"mounts[{at}]")
+        if not self.shared:
+            self.parts.enter[inside:inside] = self._lay_root(place)
         self._devices()
         self._masks()
         if self.bundle.config["root"].get("readonly"):
@@ -115,6 +124,8 @@ class ContainerMounts:
 
     def finish(self) -> None:
         """Add the change of the root."""
+        if self.bundle.no_pivot and not self.shared:  # who enters the namespace starts there
+            self._enter("attach", self.root, NONE, "/", 0)
         keeps = self.bundle.no_pivot or self.shared
         self._enter("move-root" if keeps else "pivot", self.root)
         propagation = self.bundle.linux.get("rootfsPropagation", "")
@@ -140,7 +151,8 @@ class ContainerMounts:
         self.parts.load.append(op("expect-file", slot, is_.st_dev, is_.st_ino))
         return slot, is_
 
-    def _root(self) -> None:
+    def _root(self) -> int:
+        """Add the root, attached nowhere; returns the slot of the folder that it is a clone of."""
         source, is_ = self._open(self.bundle.rootfs, "root.path", os.O_NOFOLLOW)
         if stat.S_ISLNK(is_.st_mode):
             raise SpecError(f"root.path {self.bundle.rootfs!r} is a symbolic link")
@@ -149,8 +161,19 @@ class ContainerMounts:
         tree = self.root
         self._bring(tree, source, self.bundle.rootfs, deep=True)
         self._enter("set-attributes", tree, 0, 0, MS_PRIVATE, 1)
-        if not self.shared:
-            self._enter("attach", tree, NONE, "/", 0)
+        return source
+
+    def _lay_root(self, place: int) -> list[Operation]:
+        """Return what attaches the root, over the shelf where something is on that."""
+        if not self.shelved:
+            return [op("cover", self.root, self.bundle.rootfs, place)]
+        shelf = self.shelf
+        return [
+            op("fsmount", shelf, "tmpfs", "tmpfs", b"", GUARDED),
+            op("cover", shelf, self.bundle.rootfs, place),
+            *self.shelved,
+            op("attach", self.root, shelf, "", 0),
+        ]
 
     # What the configuration mounts.
 
@@ -210,8 +233,10 @@ class ContainerMounts:
         self._bring(tree, source, path, deep=options.bind != "bind")
         if idmap != NONE:
             self.parts.prepare.append(op("idmap", tree, idmap, int(options.idmap == "ridmap")))
-        self._settle(tree, options, deep=True)
         create = CREATE_FOLDER if stat.S_ISDIR(is_.st_mode) else CREATE_FILE
+        if self.capable:
+            self._in_turn(tree, create, deep=options.bind != "bind")
+        self._settle(tree, options, deep=True)
         self._enter("attach", tree, self.root, target, create)
 
     def _bring(self, tree: int, source: int, path: str, *, deep: bool) -> None:
@@ -222,6 +247,13 @@ class ContainerMounts:
             self.parts.prepare.append(op("tree", tree, source, NONE, 0, 0, int(deep)))
         else:
             self._enter("clone-tree", tree, NONE, path, 1, 0)
+
+    def _in_turn(self, tree: int, create: int, *, deep: bool) -> None:
+        """Give a tree that the parent cloned its place in the order of mounts."""
+        if self.shared:
+            return  # its tree hangs nowhere, so no list has an order
+        self.shelved.append(op("attach", tree, self.shelf, str(len(self.shelved)), create))
+        self._enter("clone-anew", tree, int(deep))
 
     def _idmap(self, mount: dict[str, Any], options: MountOptions, where: str) -> int:
         uids, gids = mount.get("uidMappings"), mount.get("gidMappings")
@@ -278,6 +310,7 @@ class ContainerMounts:
         tree = self.slots()
         made = self.groups.made[point]
         self.parts.prepare.append(op("tree", tree, made, NONE, attributes, 0, 0))
+        self._in_turn(tree, CREATE_FOLDER, deep=False)
         self._enter("set-attributes", tree, 0, 0, MS_PRIVATE, 0)
         self._enter("attach", tree, dir_, path, create)
 

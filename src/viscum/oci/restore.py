@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..bundle import Bundle
+from ..bundle import RUNTIME_HOOKS, Bundle
 from ..drivers.container_groups import find_groups
 from ..drivers.container_restore import PEER, compile_restorer
 from ..errors import HostError, LaunchError, MachineError, SpecError
@@ -31,7 +31,6 @@ SHAPE: Shape = {
     "streams!": ["s"],
 }
 LOG = "restore.log"
-RUNTIME_HOOKS = ("prestart", "createRuntime")
 
 
 def _source(mount: dict[str, str], bundle: Bundle, groups: Hierarchies) -> str:
@@ -114,11 +113,12 @@ class Restore:
         from .follow_up import run_hook
 
         hooks = self.bundle.config.get("hooks", {})
-        before, after = self.bundle.state("creating")
-        for hook in [each for kind in RUNTIME_HOOKS for each in hooks.get(kind, [])]:
-            problem = run_hook(hook, before + str(pid) + after)
-            if problem:
-                raise MachineError(f"error running hook {hook['path']!r}: {problem}")
+        for kind, status in RUNTIME_HOOKS:
+            before, after = self.bundle.state(status)
+            for hook in hooks.get(kind, []):
+                problem = run_hook(hook, before + str(pid) + after)
+                if problem:
+                    raise MachineError(f"error running hook {hook['path']!r}: {problem}")
 
     def _send_terminal(self, files: list[int]) -> None:
         import socket
