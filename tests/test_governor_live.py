@@ -344,7 +344,6 @@ def test_limits_are_right_when_the_bounds_are_of_a_machine_that_lives_on(places)
         subprocess.run([*command, "rm", "-f", "web"], capture_output=True, check=True, timeout=60)
 
 
-@pytest.mark.v2
 @needs("root", "cpu")
 def test_bounds_of_a_machine_that_lives_on_change_while_it_is_governed(places):
     command = [os.path.join(sys.prefix, "bin", "viscum")]

@@ -215,6 +215,9 @@ def test_resize_moves_quota_and_burst_both_ways() -> None:
         machine.resize(cpu_quota=60000, cpu_burst=60000)
         limits = machine.groups.limits()
         assert (limits.cpu_quota, limits.cpu_burst) == (60000, 60000)
+        machine.resize(cpus=0.2)  # the kernel takes no quota below what may be saved up
+        limits = machine.groups.limits()
+        assert (limits.cpu_quota, limits.cpu_burst) == (20000, 20000)
 
 
 def holding(machine: viscum.Machine, megabytes: int) -> viscum.Process:
