@@ -113,6 +113,21 @@ def script(name: str) -> str:
     return os.path.join(sysconfig.get_path("scripts"), name)
 
 
+def installation(folder: pathlib.Path) -> str:
+    """Copy the OCI runtime to where every user can reach it, and return its path."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    site = folder / "lib" / version / "site-packages"
+    (folder / "bin").mkdir()
+    site.mkdir(parents=True)
+    shutil.copy(script("viscum-oci"), folder / "bin")
+    for name in ("viscum", "jeepney"):
+        there = pathlib.Path(sysconfig.get_path("purelib"), name)
+        if there.exists():
+            shutil.copytree(there, site / name)
+    (folder / "bin/python3").symlink_to("/usr/bin/python3")
+    return str(folder / "bin/viscum-oci")
+
+
 @functools.cache
 def make_caller(kind: str) -> Caller:
     """Return the caller of that kind; the test has checked that there can be one."""

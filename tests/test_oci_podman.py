@@ -7,8 +7,6 @@ import os
 import pathlib
 import shutil
 import subprocess
-import sys
-import sysconfig
 import time
 from typing import TYPE_CHECKING
 
@@ -248,18 +246,6 @@ def test_buildah_run(podman: Podman) -> None:
 # As an ordinary user.
 
 
-def _installation(folder: pathlib.Path) -> str:
-    """Copy the runtime to where every user can reach it, and return its path."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    site = folder / "lib" / version / "site-packages"
-    (folder / "bin").mkdir()
-    site.mkdir(parents=True)
-    shutil.copy(script("viscum-oci"), folder / "bin")
-    shutil.copytree(os.path.join(sysconfig.get_path("purelib"), "viscum"), site / "viscum")
-    (folder / "bin/python3").symlink_to("/usr/bin/python3")
-    return str(folder / "bin/viscum-oci")
-
-
 @pytest.fixture
 def rootless() -> Iterator[Podman]:
     folder = pathlib.Path(callers.shared_folder())
@@ -272,7 +258,7 @@ def rootless() -> Iterator[Podman]:
         (folder / name).chmod(0o644)
         binds.append(f"mount --bind {folder / name} {there};")
     words = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--inh-caps=-all"]
-    made = Podman(folder, callers.in_mounts(" ".join(binds), words), _installation(folder))
+    made = Podman(folder, callers.in_mounts(" ".join(binds), words), callers.installation(folder))
     make_rootfs(made.rootfs)
     runtime = folder / "runtime"
     runtime.mkdir(mode=0o700)

@@ -24,9 +24,8 @@ from needs import needs
 from viscum.bundle import Bundle
 from viscum.drivers.container import compile_container
 from viscum.errors import HostError, SpecError, ViscumError
-from viscum.oci import document
+from viscum.oci import document, systemd
 from viscum.oci.schema import CONFIG as SHAPE
-from viscum.oci.systemd import Manager
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -253,8 +252,27 @@ def test_systemd_of_a_user_that_does_not_run_is_told(
     monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
     with pytest.raises(HostError, match=said) as caught:
-        Manager(user=True)
+        systemd.Manager(user=True)
     assert caught.value.hint == "is the user's systemd running? else leave --systemd-cgroup out"
+
+
+def test_systemd_of_a_user_needs_version_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(systemd, "_is_user", lambda: True)
+    monkeypatch.setattr(systemd, "_is_unified", lambda: False)
+    with pytest.raises(HostError, match="gives groups of cgroup v2 only"):
+        systemd.start_scope({}, "one")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "paths"),
+    [
+        ("", []),
+        ("unix:path=/run/user/1/bus", ["/run/user/1/bus"]),
+        ("tcp:host=a,port=1;unix:guid=0f,path=/a%20b;unix:abstract=/c,guid=1", ["/a b", "\0/c"]),
+    ],
+)
+def test_addresses_of_a_bus_are_read(addresses: str, paths: list[str]) -> None:
+    assert systemd.bus_paths(addresses) == paths
 
 
 @rooted

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import callers
 from callers import script
 from conformance.container import Container, Runtime, is_unified
 from needs import needs
@@ -27,11 +28,16 @@ inside = pytest.mark.skipif(INSIDE not in os.environ, reason="run by the first t
 pytestmark = [needs("root", "busybox", "systemd"), pytest.mark.timeout(280)]
 
 
+def _chosen() -> str:
+    """Leave out what cannot be: a user's systemd has no controllers of version 1."""
+    return "not beside" if is_unified() else "not beside and not ordinary_user"
+
+
 @pytest.mark.v2
 @pytest.mark.skipif(INSIDE in os.environ, reason="this is inside already")
 def test_beside_systemd() -> None:
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
-    words += ["-o", "addopts=", "-k", "not beside", str(HERE / "test_oci_systemd.py")]
+    words += ["-o", "addopts=", "-k", _chosen(), str(HERE / "test_oci_systemd.py")]
     done = subprocess.run(
         [sys.executable, str(HERE / "systemd_machine.py"), "env", f"{INSIDE}=1", *words],
         capture_output=True,
@@ -58,16 +64,21 @@ def container() -> Iterator[Container]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def shown(unit: str, *names: str) -> dict[str, str]:
-    words = ["systemctl", "show", unit, *(f"--property={name}" for name in names)]
+def shown(unit: str, *names: str, user: bool = False) -> dict[str, str]:
+    words = [
+        *(as_user("systemctl", "--user") if user else ["systemctl"]),
+        "show",
+        unit,
+        *(f"--property={name}" for name in names),
+    ]
     text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     return dict(line.split("=", 1) for line in text.splitlines())
 
 
-def is_gone(unit: str) -> bool:
+def is_gone(unit: str, *, user: bool = False) -> bool:
     """Return whether systemd forgets the unit within seconds."""
     end = time.monotonic() + 20
-    while shown(unit, "LoadState")["LoadState"] != "not-found":
+    while shown(unit, "LoadState", user=user)["LoadState"] != "not-found":
         if time.monotonic() > end:
             return False
         time.sleep(0.1)
@@ -169,4 +180,151 @@ def test_place_that_systemd_has_not_is_refused(container: Container, path: str) 
     done = container.create()
     assert done.returncode == 1
     assert b"cgroupsPath" in done.stderr
+    assert not (container.runtime.root / container.id).exists()
+
+
+# A user's own systemd, to which that of the machine leaves two controllers.
+
+USER = callers.PLAIN_ID
+RUNTIME_FOLDER = f"/run/user/{USER}"
+USER_UNIT = "viscum-user.service"
+USER_GROUP = f"/user.slice/user-{USER}.slice/{USER_UNIT}"
+
+
+def as_user(*words: str) -> list[str]:
+    return [
+        *("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--inh-caps=-all"),
+        *("env", f"XDG_RUNTIME_DIR={RUNTIME_FOLDER}", "HOME=/nonexistent", *words),
+    ]
+
+
+BELOW = """
+folder=$(mktemp -d)
+systemd-run --user --quiet --collect --setenv=PATH="$PATH" \\
+    --property=Type=oneshot --property=DefaultDependencies=no -- sh -c '
+    folder=$1; shift
+    "$@" >"$folder/out" 2>"$folder/err"
+    echo $? >"$folder/code"' sh "$folder" "$@"
+cat "$folder/out"
+cat "$folder/err" >&2
+code=$(cat "$folder/code")
+rm -r "$folder"
+exit "$code"
+"""
+"""`systemd-run --wait --pipe` wants a bus; systemd itself is enough for a service that is waited for."""
+
+
+def below_the_users_systemd(*words: str) -> list[str]:
+    """Return the words of a command that runs as a service of the user."""
+    return as_user("sh", "-c", BELOW, "sh", *words)
+
+
+@pytest.fixture
+def users_systemd() -> Iterator[None]:
+    """Start one that knows no units but a target; what is the host's would start programs."""
+    units = pathlib.Path("/run/viscum-user-units")
+    units.mkdir(exist_ok=True)
+    (units / "viscum.target").write_text("[Unit]\nDefaultDependencies=no\n")
+    folder = pathlib.Path(RUNTIME_FOLDER)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.chown(folder, USER, USER)
+    if not os.path.ismount("/etc/passwd"):  # systemd takes no user that has no name
+        named = pathlib.Path("/run/passwd")
+        row = f"viscum-user:x:{USER}:{USER}::/nonexistent:/bin/sh\n"
+        named.write_text(pathlib.Path("/etc/passwd").read_text() + row)
+        subprocess.run(["mount", "--bind", named, "/etc/passwd"], check=True)
+    properties = [f"User={USER}", "Type=notify", "DefaultDependencies=no", "KillSignal=SIGKILL"]
+    environment = {
+        "XDG_RUNTIME_DIR": RUNTIME_FOLDER,
+        "HOME": "/nonexistent",
+        "SYSTEMD_UNIT_PATH": str(units),
+        "SYSTEMD_GENERATOR_PATH": "/nonexistent",
+        "SYSTEMD_ENVIRONMENT_GENERATOR_PATH": "/nonexistent",
+    }
+    words = ["systemd-run", "--quiet", "--collect", f"--unit={USER_UNIT}"]
+    words += [f"--slice=user-{USER}.slice", "--property=Delegate=memory pids"]
+    words += [f"--property={text}" for text in properties]
+    words += [f"--setenv={name}={value}" for name, value in environment.items()]
+    words += ["/lib/systemd/systemd", "--user", "--unit=viscum.target"]
+    subprocess.run(words, check=True)
+    yield
+    subprocess.run(["systemctl", "stop", USER_UNIT], check=True)
+
+
+@pytest.fixture
+def users_container(users_systemd: None) -> Iterator[Container]:
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="viscum-scope-"))
+    folder.chmod(0o755)
+    runtime = Runtime(callers.installation(folder), folder)
+    plain = runtime.words
+    runtime.words = lambda *words: below_the_users_systemd(
+        *plain("--rootless=true", "--systemd-cgroup", *words)
+    )
+    made = runtime.container()
+    made.process["args"] = ["/bin/sleep", "1000"]
+    made.namespace("user")
+    for name in ("uidMappings", "gidMappings"):
+        made.linux[name] = [{"containerID": 0, "hostID": USER, "size": 1}]
+    for mount in made.config["mounts"]:
+        mount["options"] = [text for text in mount.get("options", []) if text != "gid=5"]
+    made.linux["cgroupsPath"] = f"user.slice:viscum:{made.id}"
+    for path in (runtime.root, made.folder):
+        os.chown(path, USER, USER)
+    yield made
+    runtime.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@inside
+def test_container_of_an_ordinary_user_is_a_scope_of_that_user(users_container: Container) -> None:
+    container = users_container
+    container.linux["resources"] |= {"memory": {"limit": 64 * MIB}, "pids": {"limit": 40}}
+    unit = f"viscum-{container.id}.scope"
+    done = container.create()
+    assert done.returncode == 0, done.stderr
+    found = shown(unit, "ActiveState", "Slice", "MemoryMax", "TasksMax", user=True)
+    assert found == {
+        "ActiveState": "active",
+        "Slice": "user.slice",
+        "MemoryMax": str(64 * MIB),
+        "TasksMax": "40",
+    }
+    assert shown(unit, "LoadState")["LoadState"] == "not-found"  # the machine's systemd
+    assert groups_of(container.pid) == {f"{USER_GROUP}/user.slice/{unit}"}
+    group = container.cgroup("")
+    assert (group / "memory.max").read_text() == f"{64 * MIB}\n"
+    assert (group / "pids.max").read_text() == "40\n"
+    assert (group / "cgroup.procs").read_text().split() == [str(container.pid)]
+    assert container.start().returncode == 0
+    assert container.status() == "running"
+    done = container.exec("/bin/cat", "/proc/self/cgroup")
+    assert done.stdout.decode().strip().endswith(unit), done.stderr
+    done = container.call("update", "--memory", str(48 * MIB), container.id)
+    assert done.returncode == 0, done.stderr
+    assert shown(unit, "MemoryMax", user=True) == {"MemoryMax": str(48 * MIB)}
+    assert (group / "memory.max").read_text() == f"{48 * MIB}\n"
+    assert container.delete("--force").returncode == 0
+    assert is_gone(unit, user=True)
+    assert not group.exists()
+
+
+@inside
+def test_controller_that_an_ordinary_user_lacks_is_told(users_container: Container) -> None:
+    container = users_container
+    container.linux["resources"]["cpu"] = {"cpus": "0"}
+    done = container.create()
+    assert done.returncode == 1
+    assert b"cpuset.cpus" in done.stderr
+    assert is_gone(f"viscum-{container.id}.scope", user=True)
+
+
+@inside
+def test_ordinary_user_outside_of_their_systemd_is_told(users_container: Container) -> None:
+    container = users_container
+    plain = container.runtime.words
+    skipped = len(below_the_users_systemd())
+    container.runtime.words = lambda *words: as_user(*plain(*words)[skipped:])
+    done = container.create()
+    assert done.returncode == 1
+    assert b"systemd could not start viscum-oci-" in done.stderr, done.stderr
     assert not (container.runtime.root / container.id).exists()

@@ -177,6 +177,11 @@ class Manager:
         values = self._call(NAME, path, "Get", "ss", (f"{NAME}.{interface}", name))
         return values[0][1]
 
+    def start(self, unit: str, properties: list[Property]) -> None:
+        """Start a transient unit; raises HostError where that failed."""
+        body = (unit, "fail", properties, [])
+        self.await_job(self.manage("StartTransientUnit", "ssa(sv)a(sa(sv))", body), unit)
+
     def await_job(self, job: str, unit: str) -> None:
         """Wait until a job is done; raises HostError where it failed."""
         fields = self.jeepney.HeaderFields
@@ -204,10 +209,23 @@ def _addresses(*, user: bool) -> list[tuple[str, bool]]:
         return [("/run/systemd/private", False), ("/run/dbus/system_bus_socket", True)]
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     found = [(f"{runtime}/systemd/private", False)] if runtime else []
-    given = os.environ.get("DBUS_SESSION_BUS_ADDRESS", "")
-    if given.startswith("unix:path="):
-        found.append((given[len("unix:path=") :].partition(",")[0], True))
+    found += [(path, True) for path in bus_paths(os.environ.get("DBUS_SESSION_BUS_ADDRESS", ""))]
     return [*found, *([(f"{runtime}/bus", True)] if runtime else [])]
+
+
+def bus_paths(text: str) -> list[str]:
+    """Return the unix sockets among the addresses of a bus; an abstract one begins with NUL."""
+    from urllib.parse import unquote
+
+    found = []
+    for address in text.split(";"):
+        kind, _, rest = address.partition(":")
+        fields = dict(pair.partition("=")[::2] for pair in rest.split(","))
+        if kind == "unix" and fields.get("path"):
+            found.append(unquote(fields["path"]))
+        elif kind == "unix" and fields.get("abstract"):
+            found.append("\0" + unquote(fields["abstract"]))
+    return found
 
 
 def _connect(*, user: bool) -> tuple[sockets.socket, bool]:
@@ -222,7 +240,7 @@ def _connect(*, user: bool) -> tuple[sockets.socket, bool]:
             _authenticate(peer)
         except OSError as error:
             peer.close()
-            problem = f"{path}: {(error.strerror or str(error)).lower()}"
+            problem = f"{path.replace(chr(0), '@')}: {(error.strerror or str(error)).lower()}"
             continue
         return peer, is_bus
     raise HostError(
@@ -278,28 +296,40 @@ def _places() -> dict[str, str]:
     return found
 
 
-def start_scope(config: dict[str, Any], identity: str) -> Scope:
-    """Have systemd make a scope around this process, with the limits of the configuration."""
-    user = _is_user()
-    linux = config.get("linux", {})
-    slice_, unit = scope_name(linux.get("cgroupsPath", ""), identity, user=user)
-    properties: list[Property] = [
-        ("Description", ("s", f"container {identity}")),
+def _around_us(description: str, slice_: str) -> list[Property]:
+    """Return the properties of a scope around this process."""
+    return [
+        ("Description", ("s", description)),
         ("Slice", ("s", slice_)),
-        ("Delegate", ("b", True)),
         ("DefaultDependencies", ("b", False)),
         ("CollectMode", ("s", "inactive-or-failed")),
         ("PIDs", ("au", [os.getpid()])),
     ]
+
+
+def start_scope(config: dict[str, Any], identity: str) -> Scope:
+    """Have systemd make a scope around this process, with the limits of the configuration."""
+    user, unified = _is_user(), _is_unified()
+    if user and not unified:
+        raise HostError(
+            "the cgroup driver of systemd: a user's systemd gives groups of cgroup v2 only",
+            hint="leave --systemd-cgroup out",
+        )
+    linux = config.get("linux", {})
+    slice_, unit = scope_name(linux.get("cgroupsPath", ""), identity, user=user)
+    properties = _around_us(f"container {identity}", slice_)
+    properties.append(("Delegate", ("b", True)))
     properties += [(f"{name}Accounting", ("b", True)) for name in ("CPU", "Memory", "IO", "Tasks")]
-    properties += properties_of(linux.get("resources", {}), unified=_is_unified())
-    before = _places()
+    properties += properties_of(linux.get("resources", {}), unified=unified)
     manager = Manager(user=user)
     try:
-        job = manager.manage(
-            "StartTransientUnit", "ssa(sv)a(sa(sv))", (unit, "fail", properties, [])
-        )
-        manager.await_job(job, unit)
+        before = _places()
+        if user and not all(os.access(f"{path}/cgroup.procs", os.W_OK) for path in before.values()):
+            # a session's group, which lets nobody in: the way back leads to a scope of our own
+            own = f"viscum-oci-{os.getpid()}.scope"
+            manager.start(own, _around_us(f"runtime of container {identity}", "user.slice"))
+            before = _places()
+        manager.start(unit, properties)
         group = str(manager.read(unit, "Scope", "ControlGroup"))
     finally:
         manager.close()
