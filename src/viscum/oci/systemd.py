@@ -179,7 +179,7 @@ class Manager:
 
     def start(self, unit: str, properties: list[Property]) -> None:
         """Start a transient unit; raises HostError where that failed."""
-        body = (unit, "fail", properties, [])
+        body: tuple[Any, ...] = (unit, "fail", properties, [])
         self.await_job(self.manage("StartTransientUnit", "ssa(sv)a(sa(sv))", body), unit)
 
     def await_job(self, job: str, unit: str) -> None:
