@@ -18,7 +18,9 @@ import viscum
 from needs import needs
 from places import groups_of, is_running, until
 from viscum.attaching import Attachment
+from viscum.cli.moments import parse_moment, timestamp
 from viscum.detached import DetachedMachine
+from viscum.journal import window_ns
 from viscum.logs import parse_time
 from viscum.registry import Record
 
@@ -143,6 +145,15 @@ def test_log_is_read_from_the_end_and_between_times(root_place: Place) -> None:
     assert root_place("logs", "--since", moment, name).startswith("late")
     early = root_place("logs", "--until", str(made.status.started / 1e9 + 0.2), name)
     assert early.endswith("10\n")
+
+
+@pytest.mark.parametrize("ns", [0, 1, 122, 167_529_122, 500_000_999, 999_999_999])
+def test_time_that_was_printed_includes_what_it_was_printed_of(ns: int) -> None:
+    for second in range(1_795_724_887, 1_795_725_087):
+        written = second * 1_000_000_000 + ns
+        moment = parse_moment(timestamp(written), "--since")
+        begin, end = window_ns(moment, moment)
+        assert begin <= written <= end
 
 
 @pytest.mark.parametrize("tail", [0, 1, 7, 999, 1000, 5000])

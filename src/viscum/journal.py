@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = ["Event", "events", "events_path", "note"]
+__all__ = ["Event", "events", "events_path", "note", "window_ns"]
 
 MAX_SIZE = 4 << 20
 POLL_SECONDS = 0.1
@@ -137,6 +137,15 @@ def _is_current(fd: int, path: str) -> bool:
     return (now.st_dev, now.st_ino) == (os.fstat(fd).st_dev, os.fstat(fd).st_ino)
 
 
+def window_ns(since: float | None, until: float | None) -> tuple[int | None, int | None]:
+    """Return two times of the epoch in s as ns, with the whole of the microseconds they fall in: a
+    float has no more digits, and a time that was printed has to include what it was printed of.
+    """
+    begin = None if since is None else round(since * 1e6) * 1000
+    end = None if until is None else round(until * 1e6) * 1000 + 999
+    return begin, end
+
+
 def events(
     *,
     since: float | None = None,
@@ -149,8 +158,7 @@ def events(
     With `follow` it goes on with those that come, until `until`, and with those that `seen`, which
     is asked again and again, returns: what nobody writes down.
     """
-    begin = None if since is None else int(since * 1e9)
-    end = None if until is None else int(until * 1e9)
+    begin, end = window_ns(since, until)
     for line in _lines(follow=follow, until=until):
         if not line:
             yield from seen()

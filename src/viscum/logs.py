@@ -13,6 +13,7 @@ import time
 from .compact_json import loads
 from .errors import MachineError
 from .frozen import Frozen
+from .journal import window_ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -177,8 +178,7 @@ def entries(
 
     `follow` is asked whether more may come; without it the log is read as it is now.
     """
-    begin = None if since is None else int(since * 1e9)
-    end = None if until is None else int(until * 1e9)
+    begin, end = window_ns(since, until)
     for line in _lines(record, tail, follow):
         entry = _parse(line)
         if entry is None or (begin is not None and entry.time < begin):
