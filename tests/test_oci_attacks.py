@@ -6,10 +6,8 @@ import ctypes
 import hashlib
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from typing import TYPE_CHECKING
 
@@ -17,7 +15,7 @@ import pytest
 
 import viscum
 from callers import script
-from conformance.container import ConsoleSocket, Container, Runtime
+from conformance.container import ConsoleSocket, Container, runtime_of_its_own
 from needs import needs
 from viscum.drivers.container_mounts import is_release
 
@@ -33,12 +31,8 @@ MOST_ROUNDS = 400
 
 @pytest.fixture
 def container() -> Iterator[Container]:
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="viscum-attack-"))
-    folder.chmod(0o755)
-    runtime = Runtime(script("viscum-oci"), folder)
-    yield runtime.container()
-    runtime.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    with runtime_of_its_own(script("viscum-oci")) as runtime:
+        yield runtime.container()
 
 
 def programs() -> dict[str, str]:

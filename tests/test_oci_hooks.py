@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import pathlib
-import shutil
-import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
 
 from callers import script
-from conformance.container import Container, Runtime
+from conformance.container import Container, runtime_of_its_own
 from needs import needs
 
 if TYPE_CHECKING:
@@ -30,12 +28,8 @@ STATUSES = {
 
 @pytest.fixture
 def container() -> Iterator[Container]:
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="viscum-hooks-"))
-    folder.chmod(0o755)
-    runtime = Runtime(script("viscum-oci"), folder)
-    yield runtime.container()
-    runtime.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    with runtime_of_its_own(script("viscum-oci")) as runtime:
+        yield runtime.container()
 
 
 def test_hooks_are_told_of_a_status(container: Container) -> None:

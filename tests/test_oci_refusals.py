@@ -9,7 +9,6 @@ import pathlib
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ from hypothesis import strategies
 
 import leftovers
 from callers import script
-from conformance.container import CONFIG, Container, Runtime
+from conformance.container import CONFIG, Container, runtime_of_its_own
 from needs import needs
 from viscum.bundle import Bundle
 from viscum.drivers.container import compile_container
@@ -35,12 +34,8 @@ rooted = needs("root", "busybox")
 
 @pytest.fixture
 def container() -> Iterator[Container]:
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="viscum-refusal-"))
-    folder.chmod(0o755)
-    runtime = Runtime(script("viscum-oci"), folder)
-    yield runtime.container()
-    runtime.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    with runtime_of_its_own(script("viscum-oci")) as runtime:
+        yield runtime.container()
 
 
 def groups_of(container: Container) -> list[pathlib.Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import copy
 import json
 import os
@@ -12,7 +13,12 @@ import shutil
 import socket
 import subprocess
 import sysconfig
+import tempfile
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TIMEOUT = 30
 UNIFIED = "/sys/fs/cgroup/unified"
@@ -283,6 +289,17 @@ class Runtime:
         """Remove every container that is left."""
         for each in self.made:
             self.call("delete", "--force", each.id)
+
+
+@contextlib.contextmanager
+def runtime_of_its_own(path: str) -> Iterator[Runtime]:
+    """Yield a runtime in a new folder; both go, with every container that is left."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="viscum-oci-"))
+    folder.chmod(0o755)
+    runtime = Runtime(path, folder)
+    yield runtime
+    runtime.close()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 class ConsoleSocket:
