@@ -77,6 +77,7 @@ struct vs_child {
     int sentinel[2];     /* with a join: what tells the parent that execve is over comes over it */
     int told;            /* it was sent */
     char *second_stack;  /* with a join: of the child inside */
+    int apart;           /* that child has memory of its own but for this struct and its stack */
     char *spare_stack;   /* of the process that makes the network namespace */
     int32_t maker;       /* that process, 0 where there is none */
     struct vs_fault maker_fault;

@@ -19,11 +19,12 @@
 #define SPINS       3000
 #define MAX_STRINGS 4096
 
-/* What is its own beside that, it gets with the clone that a pid namespace needs in any case. */
+/* What is its own beside that, it gets with the clone that a pid namespace needs in any case. A
+ * time namespace is left to the process that comes of it, which is alone in its memory for that. */
 int vs_op_join(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
-    long ret = CALL(fault, SYS_setns, c->slots[op->arg[0]], (int)op->arg[1]);
+    long ret = CALL(fault, SYS_setns, c->slots[op->arg[0]], (int)(op->arg[1] & ~CLONE_NEWTIME));
     if (ret < 0) return (int)ret;
-    if (!(op->arg[1] & CLONE_NEWPID) && !op->arg[2]) return 0;
+    if (!(op->arg[1] & (CLONE_NEWPID | CLONE_NEWTIME)) && !op->arg[2]) return 0;
     return vs_join_clone(c, (uint32_t)c->report.index, op->arg[2], fault);
 }
 

@@ -24,14 +24,18 @@
 
 static _Atomic(char *) pool[POOL];
 
+static char *map_region(int how) {
+    long ret =
+        SYS(SYS_mmap, 0, REGION, PROT_READ | PROT_WRITE, how | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    return ret < 0 && ret > -4096 ? NULL : (char *)ret;
+}
+
 static char *take_region(void) {
     for (int i = 0; i < POOL; i++) {
         char *region = atomic_exchange(&pool[i], NULL);
         if (region) return region;
     }
-    long ret = SYS(SYS_mmap, 0, REGION, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    return ret < 0 && ret > -4096 ? NULL : (char *)ret;
+    return map_region(MAP_PRIVATE);
 }
 
 static void give_region(char *region) {
@@ -40,6 +44,14 @@ static void give_region(char *region) {
         if (atomic_compare_exchange_strong(&pool[i], &none, region)) return;
     }
     SYS(SYS_munmap, region, REGION);
+}
+
+/* One that a child with memory of its own has seen is shared with it alone. */
+static void leave_region(struct vs_child *c) {
+    if (c->apart)
+        SYS(SYS_munmap, c, REGION);
+    else
+        give_region((char *)c);
 }
 
 /* clone3 whose child runs entry(argument) on the stack given in `args` and never returns. */
@@ -240,14 +252,19 @@ static void child_entry(void *argument) {
 
 static void joined_entry(void *argument) {
     struct vs_child *c = argument;
+    const struct vs_op *op = &c->machine->plan->ops[c->report.index];
+    if (c->apart && CALL(&c->report.fault, SYS_setns, c->slots[op->arg[0]], CLONE_NEWTIME) < 0)
+        child_end(c, 1);
     vs_child_enter(c, (uint32_t)c->report.index + 1);
 }
 
 /* After a `join`: go on as a child that is in the pid namespace, and in new ones. Only returns on
- * failure. */
+ * failure. The kernel tells of a child that leaves our memory, but not of one that has its own: for
+ * that one, who cloned it stays until it has executed or ended, and its own end tells. */
 int vs_join_clone(struct vs_child *c, uint32_t index, uint64_t flags, struct vs_fault *fault) {
     struct clone_args args = {
-        .flags = flags | CLONE_VM | CLONE_PARENT | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID,
+        .flags = flags | CLONE_PARENT | CLONE_PARENT_SETTID |
+                 (c->apart ? CLONE_VFORK : CLONE_VM | CLONE_CHILD_CLEARTID),
         .parent_tid = (uint64_t)(uintptr_t)&c->joined_pid,
         .child_tid = (uint64_t)(uintptr_t)&c->running,
         .stack = (uint64_t)(uintptr_t)c->second_stack,
@@ -268,6 +285,12 @@ static void await_departure(struct vs_child *c, int pidfd) {
         int64_t s, ns;
     } step = {0, 50000000};
     int32_t running;
+    siginfo_t end;
+    if (c->apart) {
+        while (SYS(SYS_waitid, P_PIDFD, pidfd, &end, WEXITED | WNOWAIT | __WALL, 0) == -EINTR)
+            continue;
+        return;
+    }
     while ((running = __atomic_load_n(&c->running, __ATOMIC_ACQUIRE)) != 0) {
         SYS(SYS_futex, &c->running, FUTEX_WAIT, running, c->second_stack ? &step : NULL);
         siginfo_t info = {0};
@@ -304,9 +327,16 @@ static void await_exec(struct vs_child *c) {
 int vs_plan_joins(const struct vs_plan *plan) {
     const struct vs_op *first = &plan->ops[plan->first[VS_ENTER]];
     for (uint32_t i = plan->first[VS_ENTER]; i < plan->first[VS_ENTER + 1]; i++, first++)
-        if ((first->code == OP_join && (first->arg[1] & CLONE_NEWPID || first->arg[2])) ||
+        if ((first->code == OP_join &&
+             (first->arg[1] & (CLONE_NEWPID | CLONE_NEWTIME) || first->arg[2])) ||
             first->code == OP_refork)
             return 1;
+    return 0;
+}
+
+static int joins_time(const struct vs_plan *plan) {
+    for (uint32_t i = plan->first[VS_ENTER]; i < plan->first[VS_ENTER + 1]; i++)
+        if (plan->ops[i].code == OP_join && plan->ops[i].arg[1] & CLONE_NEWTIME) return 1;
     return 0;
 }
 
@@ -391,7 +421,8 @@ static int spawn_on(struct vs_machine *m, struct vs_child *c, char *stacks,
 }
 
 int vs_spawn(struct vs_machine *m, int host_pidfd, struct vs_report *report) {
-    char *region = take_region();
+    int apart = joins_time(m->plan);
+    char *region = apart ? map_region(MAP_SHARED) : take_region();
     if (!region) {
         report->fault = (struct vs_fault){.nr = SYS_mmap, .err = ENOMEM};
         return -ENOMEM;
@@ -402,6 +433,7 @@ int vs_spawn(struct vs_machine *m, int host_pidfd, struct vs_report *report) {
     c->adopted = c->executing = c->joined_pid = c->reached = c->permitted = 0;
     m->child = c;
     c->host_pidfd = host_pidfd;
+    c->apart = apart;
     for (int i = 0; i < VS_SLOTS; i++) c->slots[i] = m->slots[i];
     int joins = vs_plan_joins(m->plan);
     long ret = joins ? CALL(&report->fault, SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0,
@@ -411,7 +443,7 @@ int vs_spawn(struct vs_machine *m, int host_pidfd, struct vs_report *report) {
     for (int i = 0; i < 2 && joins && ret >= 0; i++)
         c->sentinel[i] = vs_above_standard(c->sentinel[i]);
     if (ret < 0) {
-        give_region(region);
+        leave_region(c);
         return (int)ret;
     }
     vs_memory_enter(joins);
@@ -421,7 +453,7 @@ int vs_spawn(struct vs_machine *m, int host_pidfd, struct vs_report *report) {
     m->child = NULL;
     for (int i = 0; i < 2 && joins; i++) SYS(SYS_close, c->sentinel[i]);
     /* A child that was killed from outside may have left its maker running for a moment. */
-    if (ret != -ECANCELED) give_region(region);
+    if (ret != -ECANCELED) leave_region(c);
     return (int)ret;
 }
 

@@ -260,16 +260,9 @@ def users_container(users_systemd: None) -> Iterator[Container]:
     runtime.words = lambda *words: below_the_users_systemd(
         *plain("--rootless=true", "--systemd-cgroup", *words)
     )
-    made = runtime.container()
+    made = runtime.container().belonging_to(USER)
     made.process["args"] = ["/bin/sleep", "1000"]
-    made.namespace("user")
-    for name in ("uidMappings", "gidMappings"):
-        made.linux[name] = [{"containerID": 0, "hostID": USER, "size": 1}]
-    for mount in made.config["mounts"]:
-        mount["options"] = [text for text in mount.get("options", []) if text != "gid=5"]
     made.linux["cgroupsPath"] = f"user.slice:viscum:{made.id}"
-    for path in (runtime.root, made.folder):
-        os.chown(path, USER, USER)
     yield made
     runtime.close()
     shutil.rmtree(folder, ignore_errors=True)

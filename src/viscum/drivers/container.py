@@ -408,10 +408,10 @@ def compile_inside(
             flags |= flag
     target = slots()
     parts.load.append(op("inherit", target, pidfd))
-    if flags & NAMESPACES["time"]:
+    if flags & NAMESPACES["time"] and os.geteuid() == 0:
+        # the runtime itself enters it; an ordinary user may from the user namespace only
         flags &= ~NAMESPACES["time"]
-        if os.geteuid() == 0:  # an ordinary user may enter it from the user namespace only
-            parts.prepare.append(op("time-join", target, slots()))
+        parts.prepare.append(op("time-join", target, slots()))
     if flags:
         parts.enter.append(op("join", target, flags, 0))
     if not flags & NAMESPACES["mount"]:
