@@ -227,11 +227,14 @@ def test_preserved_descriptors_must_be_open(container: Container) -> None:
 
 @rooted
 @pytest.mark.skipif(os.path.isdir("/run/systemd/system"), reason="systemd runs here")
-def test_systemd_groups_are_refused(container: Container) -> None:
+@pytest.mark.parametrize("verb", ["create", "restore"])
+def test_systemd_groups_are_refused(container: Container, verb: str) -> None:
     container.write()
-    done = container.call("--systemd-cgroup", "create", "--bundle", container.folder, container.id)
+    words = ["--systemd-cgroup", "--criu", "/bin/true", verb, "--bundle", container.folder]
+    done = container.call(*words, container.id)
     assert done.returncode == 1
     assert b"no systemd runs here" in done.stderr
+    assert not (container.runtime.root / container.id).exists()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 import callers
 from callers import script
 from conformance.container import Container, Runtime, is_unified
-from needs import needs
+from needs import CHECKS, needs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 HERE = pathlib.Path(__file__).resolve().parent
 INSIDE = "VISCUM_TEST_IN_SYSTEMD"
 MIB = 1 << 20
+CRIU = os.environ.get("VISCUM_CRIU", "criu")
 inside = pytest.mark.skipif(INSIDE not in os.environ, reason="run by the first test")
 pytestmark = [needs("root", "busybox", "systemd"), pytest.mark.timeout(280)]
 
 
 def _chosen() -> str:
     """Leave out what cannot be: a user's systemd has no controllers of version 1."""
-    return "not beside" if is_unified() else "not beside and not ordinary_user"
+    chosen = "not beside" if is_unified() else "not beside and not ordinary_user"
+    return chosen + (" and not restore" if CHECKS["criu"]() else "")
 
 
 @pytest.mark.v2
@@ -180,6 +182,83 @@ def test_place_that_systemd_has_not_is_refused(container: Container, path: str) 
     done = container.create()
     assert done.returncode == 1
     assert b"cgroupsPath" in done.stderr
+    assert not (container.runtime.root / container.id).exists()
+
+
+# Checkpoints.
+
+
+def save(container: Container) -> str:
+    """Save the container, which is then gone, and return the folder that it is saved in."""
+    folder = str(container.runtime.folder / "images")
+    container.without_namespace("network")  # whose links CRIU 3.17.1 cannot list on Linux 6.1
+    container.started()
+    done = container.call("--criu", CRIU, "checkpoint", "--image-path", folder, container.id)
+    assert done.returncode == 0, done.stderr
+    assert is_gone(f"viscum-{container.id}.scope")
+    return folder
+
+
+def restore(container: Container, images: str, *words: str) -> subprocess.CompletedProcess:
+    container.write()
+    words = ["--bundle", container.folder, "--pid-file", container.folder / "pid", *words]
+    return container.call(
+        *("--criu", CRIU, "restore", *words, "--image-path", images, container.id), timeout=60
+    )
+
+
+@inside
+def test_restored_container_is_a_scope_with_its_limits(container: Container) -> None:
+    container.linux["resources"] |= {"memory": {"limit": 64 * MIB}, "pids": {"limit": 40}}
+    images = save(container)
+    container.linux["resources"]["pids"] = {"limit": 33}
+    container.linux["cgroupsPath"] = f"viscum-tests.slice:back:{container.id}"
+    done = restore(container, images, "--detach")
+    assert done.returncode == 0, done.stderr
+    unit = f"back-{container.id}.scope"
+    memory = "MemoryMax" if is_unified() else "MemoryLimit"
+    found = shown(unit, "ActiveState", "Slice", "Delegate", "TasksMax", memory)
+    assert found == {
+        "ActiveState": "active",
+        "Slice": "viscum-tests.slice",
+        "Delegate": "yes",
+        "TasksMax": "33",
+        memory: str(64 * MIB),
+    }
+    assert groups_of(container.pid) == {f"/viscum.slice/viscum-tests.slice/{unit}"}
+    group = container.cgroup("pids")
+    assert (group / "cgroup.procs").read_text().split() == [str(container.pid)]
+    assert (group / "pids.max").read_text() == "33\n"
+    done = container.exec("/bin/cat", "/proc/self/cgroup")
+    assert {line.rpartition("/")[2] for line in done.stdout.decode().split()} == {unit}
+    done = container.call("update", "--memory", str(48 * MIB), container.id)
+    assert done.returncode == 0, done.stderr
+    assert shown(unit, memory) == {memory: str(48 * MIB)}
+    assert container.delete("--force").returncode == 0
+    assert is_gone(unit)
+    assert not group.exists()
+
+
+@inside
+def test_restore_that_fails_leaves_no_scope(container: Container) -> None:
+    images = save(container)
+    for damaged in ("core-*", "viscum.json"):  # CRIU fails, and what is before CRIU
+        for path in pathlib.Path(images).glob(damaged):
+            path.write_text("{")
+        done = restore(container, images)
+        assert done.returncode == 1
+        assert done.stderr.count(b"level=error") == 1, done.stderr
+        assert is_gone(f"viscum-{container.id}.scope")
+        assert not (container.runtime.root / container.id).exists()
+
+
+@inside
+def test_restored_container_in_the_foreground_is_stayed_with(container: Container) -> None:
+    container.script("sleep 2; exit 7")
+    images = save(container)
+    done = restore(container, images)
+    assert done.returncode == 7, done.stderr
+    assert is_gone(f"viscum-{container.id}.scope")
     assert not (container.runtime.root / container.id).exists()
 
 

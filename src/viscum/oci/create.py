@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .main import Call
     from .systemd import Scope
 
-__all__ = ["INIT", "Launch", "full_identity", "main", "read_config"]
+__all__ = ["INIT", "Launch", "full_identity", "main", "read_config", "scope_of"]
 
 INIT = os.path.join(os.path.dirname(os.path.dirname(__file__)), "bin", "viscum-oci-init")
 
@@ -151,7 +151,8 @@ def _console(call: Call, process: dict[str, Any], *, detached: bool) -> int:
     return -1
 
 
-def _scope(call: Call, config: dict[str, Any], identity: str) -> Scope | None:
+def scope_of(call: Call, config: dict[str, Any], identity: str) -> Scope | None:
+    """Start the scope that the container will be in, where systemd makes the groups."""
     if not call.systemd:
         return None
     from .systemd import start_scope
@@ -183,7 +184,7 @@ def main(call: Call) -> int:
         console = _console(call, process, detached=detached)
         seccomp = config.get("linux", {}).get("seccomp", {}).get("listenerPath", "")
         listener = connect(seccomp, "linux.seccomp.listenerPath") if seccomp else -1
-        scope = _scope(call, config, identity)
+        scope = scope_of(call, config, identity)
         hook_output = os.memfd_create("viscum-hooks") if config.get("hooks") else -1
         compiled = compile_container(
             Bundle(

@@ -8,9 +8,9 @@ import time
 from ..bundle import RUNTIME_HOOKS, Bundle
 from ..drivers.container_groups import find_groups
 from ..drivers.container_restore import PEER, compile_restorer
-from ..errors import HostError, LaunchError, MachineError, SpecError
+from ..errors import LaunchError, MachineError, SpecError
 from .checkpoint import EXTERNAL, MOUNTS_FILE, folders, shared_options
-from .create import INIT, check_preserved, connect, full_identity, read_config, states_of
+from .create import INIT, check_preserved, connect, full_identity, read_config, scope_of, states_of
 from .criu import RESTORE, Session, find, pair
 from .document import check, parse, read_file
 from .store import make, remove_files, start_time, write_record
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .criu import Field
     from .main import Call
     from .schema import Shape
+    from .systemd import Scope
 
 __all__ = ["main"]
 
@@ -199,11 +200,6 @@ def _bundle_of(call: Call) -> tuple[Bundle, bytes]:
     folder = os.path.realpath(given.text("bundle") or ".")
     data, config = read_config(folder)
     process = config.get("process")
-    if call.systemd:
-        raise HostError(
-            "restore with the cgroup driver of systemd is not supported",
-            hint="leave --systemd-cgroup out",
-        )
     if not process:
         raise SpecError("process is missing")
     socket = given.text("console-socket")
@@ -221,10 +217,14 @@ def _bundle_of(call: Call) -> tuple[Bundle, bytes]:
     return bundle, data
 
 
-def _undo(call: Call, identity: str) -> None:
+def _undo(call: Call, identity: str, scope: Scope | None) -> None:
     """Take away what was made so far; with a process that has ended it counts as stopped."""
     import subprocess
 
+    if scope:  # first, since all that is in the container's groups is killed
+        from .systemd import abandon
+
+        abandon(scope.unit, scope.before)
     with open(f"{call.root}/{identity}/pid", "w", encoding="ascii") as file:
         file.write(f"{os.getpid()} 1\n")
     words = [f"{call.bin}/viscum-oci", "--root", call.root, "delete", "--force", identity]
@@ -239,16 +239,21 @@ def main(call: Call) -> int:
     detached = given.on("detach")
     if bundle.process.get("terminal") and bundle.console < 0:
         raise SpecError("the container has a terminal", hint="give --console-socket")
-    groups = find_groups(bundle)
     folder = make(call.root, identity)
+    scope = None
     try:
+        scope = scope_of(call, bundle.config, identity)
+        if scope:
+            bundle = bundle.replace(group=scope.group, leave=scope.before)
+        groups = find_groups(bundle)
         with open(f"{folder}/config.json", "wb", buffering=0) as file:
             file.write(data)
         created = time.strftime("%Y-%m-%dT%H:%M:%S.000000000Z", time.gmtime())
-        write_record(folder, bundle.folder, bundle.rootfs, bundle.config, groups, created)
+        place = (scope.unit, scope.before) if scope else ("", ())
+        write_record(folder, bundle.folder, bundle.rootfs, bundle.config, groups, created, place)
         pid = Restore(call, bundle, folder, groups).run(criu)
     except BaseException as error:
-        _undo(call, identity)
+        _undo(call, identity, scope)
         remove_files(folder)
         if isinstance(error, OSError):
             text = f"{error.filename or criu}: {(error.strerror or '').lower()}"
