@@ -10,6 +10,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import termios
 import time
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ import pytest
 from callers import script
 from conformance.container import ConsoleSocket, Container, Runtime
 from needs import needs
+from terminals import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,6 +162,29 @@ def test_terminal_is_sent_to_the_engine_again(container: Container, tmp_path: pa
     finally:
         console.close()
         again.close()
+
+
+def test_terminal_in_the_foreground_is_joined_to_ours(container: Container) -> None:
+    container.process["terminal"] = True
+    container.script("stty -echo; while read line; do echo got $line; done; exit 5")
+    console = ConsoleSocket(container.runtime.folder)
+    try:
+        assert container.create("--console-socket", console.path).returncode == 0
+        console.receive()
+        container.start()
+        os.write(console.master, b"one\n")
+        console.read_until(b"got one")
+        save(container)
+        words = ["restore", "--bundle", container.folder]
+        words += ["--image-path", container.runtime.folder / "images", BACK]
+        with Terminal(container.runtime.words("--criu", CRIU, *words)) as ours:
+            ours.type("two\n")
+            ours.expect("got two")
+            ours.type("\x04")
+            assert ours.wait() == 5
+            assert termios.tcgetattr(ours.slave) == ours.before
+    finally:
+        console.close()
 
 
 @pytest.mark.parametrize("damage", ["nothing", "pages", "mounts"])

@@ -150,7 +150,7 @@ class Streams:
         self.null = -1 if interactive else native.open_null()
         given = [0 if interactive else self.null, 1, 2]
         if not tty and any(os.isatty(fd) for fd in given):
-            from .terminal import Pipes
+            from ..terminal import Pipes
 
             self.pipes = Pipes()
             given = [self.pipes.between(fd) if os.isatty(fd) else fd for fd in given]
@@ -277,7 +277,7 @@ def _foreground(
             foreground.forward()
             if not spec.tty:
                 return _finish(foreground, compiled, timeout, keeper)
-            from .terminal import Relay
+            from ..terminal import Relay
 
             with Relay(core.descriptor(compiled.terminal_slot), parsed.on("interactive")):
                 return _finish(foreground, compiled, timeout, keeper)

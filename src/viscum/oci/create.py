@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from .main import Call
     from .systemd import Scope
 
-__all__ = ["INIT", "Launch", "full_identity", "main", "read_config", "scope_of"]
+__all__ = [
+    "INIT",
+    "Launch",
+    "console_of",
+    "full_identity",
+    "main",
+    "read_config",
+    "scope_of",
+]
 
 INIT = os.path.join(os.path.dirname(os.path.dirname(__file__)), "bin", "viscum-oci-init")
 
@@ -136,7 +144,8 @@ class Launch:
         os.execve(call.copy, [*words, "--", *call.argv], os.environ)  # noqa: S606 - our own
 
 
-def _console(call: Call, process: dict[str, Any], *, detached: bool) -> int:
+def console_of(call: Call, process: dict[str, Any], *, detached: bool) -> int:
+    """Return a connection to the console socket; -1 where there is none and need be none."""
     path = call.given.text("console-socket")
     if process.get("terminal"):
         if path:
@@ -181,7 +190,7 @@ def main(call: Call) -> int:
             file.write(data)
         os.mkfifo(f"{folder}/exec.fifo", 0o600)
         gate = os.open(f"{folder}/exec.fifo", os.O_RDWR | os.O_CLOEXEC)
-        console = _console(call, process, detached=detached)
+        console = console_of(call, process, detached=detached)
         seccomp = config.get("linux", {}).get("seccomp", {}).get("listenerPath", "")
         listener = connect(seccomp, "linux.seccomp.listenerPath") if seccomp else -1
         scope = scope_of(call, config, identity)

@@ -10,7 +10,15 @@ from ..drivers.container_groups import find_groups
 from ..drivers.container_restore import PEER, compile_restorer
 from ..errors import LaunchError, MachineError, SpecError
 from .checkpoint import EXTERNAL, MOUNTS_FILE, folders, shared_options
-from .create import INIT, check_preserved, connect, full_identity, read_config, scope_of, states_of
+from .create import (
+    INIT,
+    check_preserved,
+    console_of,
+    full_identity,
+    read_config,
+    scope_of,
+    states_of,
+)
 from .criu import RESTORE, Session, find, pair
 from .document import check, parse, read_file
 from .store import make, remove_files, start_time, write_record
@@ -74,6 +82,8 @@ class Restore:
         self.kept: dict[str, Any] = kept
         self.files: list[int] = []
         """What CRIU gets, from the number after its socket's on."""
+        self.sent = False
+        """Whether a terminal was there, and its master was sent to the console socket."""
 
     def _give(self, fd: int) -> int:
         self.files.append(fd)
@@ -125,9 +135,10 @@ class Restore:
         import socket
 
         if self.bundle.console < 0 or not files:
-            raise SpecError("the container has a terminal", hint="give --console-socket")
+            raise SpecError("the container was saved with a terminal, and config.json has none")
         with socket.socket(fileno=os.dup(self.bundle.console)) as peer:
             socket.send_fds(peer, [b"/dev/ptmx"], files[:1])
+        self.sent = True
 
     def run(self, criu: str) -> int:
         """Return the process id of the container's first process, a child of this one."""
@@ -177,8 +188,17 @@ def _settle(call: Call, folder: str, pid: int) -> None:
         os.rename(beside, path)
 
 
-def _follow(call: Call, identity: str, pid: int) -> int:
-    """Wait until the container ends; signals go to it."""
+def _pair() -> tuple[int, int]:
+    """Return our end of a socket for a terminal, and the one to send it to."""
+    import socket
+
+    ours, theirs = socket.socketpair()
+    return ours.detach(), theirs.detach()
+
+
+def _follow(call: Call, identity: str, pid: int, terminal: int) -> int:
+    """Wait until the container ends; signals go to it, and bytes between its terminal and ours."""
+    import contextlib
     import signal
     import subprocess
 
@@ -188,7 +208,13 @@ def _follow(call: Call, identity: str, pid: int) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, forward)
-    _, status = os.waitpid(pid, 0)
+    relay: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+    if terminal >= 0:
+        from ..terminal import Relay
+
+        relay = Relay(terminal, interactive=True)
+    with relay:
+        _, status = os.waitpid(pid, 0)
     words = [f"{call.bin}/viscum-oci", "--root", call.root, "delete", "--force", identity]
     subprocess.run(words, check=False)
     code = os.waitstatus_to_exitcode(status)
@@ -202,7 +228,6 @@ def _bundle_of(call: Call) -> tuple[Bundle, bytes]:
     process = config.get("process")
     if not process:
         raise SpecError("process is missing")
-    socket = given.text("console-socket")
     bundle = Bundle(
         id=identity,
         folder=folder,
@@ -210,7 +235,7 @@ def _bundle_of(call: Call) -> tuple[Bundle, bytes]:
         config=config,
         process=process,
         init=INIT,
-        console=connect(socket, "console socket") if socket else -1,
+        console=console_of(call, process, detached=given.on("detach")),
         preserve=check_preserved(given.text("preserve-fds")),
         states=states_of(config, identity, folder),
     )
@@ -237,8 +262,10 @@ def main(call: Call) -> int:
     criu = find(call.criu)
     bundle, data = _bundle_of(call)
     detached = given.on("detach")
+    terminal = -1
     if bundle.process.get("terminal") and bundle.console < 0:
-        raise SpecError("the container has a terminal", hint="give --console-socket")
+        terminal, console = _pair()
+        bundle = bundle.replace(console=console)
     folder = make(call.root, identity)
     scope = None
     try:
@@ -251,7 +278,8 @@ def main(call: Call) -> int:
         created = time.strftime("%Y-%m-%dT%H:%M:%S.000000000Z", time.gmtime())
         place = (scope.unit, scope.before) if scope else ("", ())
         write_record(folder, bundle.folder, bundle.rootfs, bundle.config, groups, created, place)
-        pid = Restore(call, bundle, folder, groups).run(criu)
+        restored = Restore(call, bundle, folder, groups)
+        pid = restored.run(criu)
     except BaseException as error:
         _undo(call, identity, scope)
         remove_files(folder)
@@ -264,4 +292,4 @@ def main(call: Call) -> int:
         from . import follow_up
 
         follow_up.main(call.bin, ["--hooks", "poststart", folder, *call.argv])
-    return 0 if detached else _follow(call, identity, pid)
+    return 0 if detached else _follow(call, identity, pid, terminal if restored.sent else -1)

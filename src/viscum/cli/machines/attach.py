@@ -13,7 +13,7 @@ import tty
 
 from ...attaching import Attachment
 from ...errors import SpecError
-from ..terminal import write_all
+from ...terminal import write_all
 from .finding import one_machine
 
 TYPE_CHECKING = False

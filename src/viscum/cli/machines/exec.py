@@ -74,7 +74,7 @@ def _wait(core: native.CoreMachine, made: Ready, spec: Spec, *, interactive: boo
     foreground.forward()
     if not spec.tty:
         return foreground.wait(None)[0]
-    from ..terminal import Relay
+    from ...terminal import Relay
 
     with Relay(core.descriptor(made.compiled.terminal_slot), interactive):
         return foreground.wait(None)[0]

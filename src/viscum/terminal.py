@@ -1,4 +1,4 @@
-"""The caller's terminal joined to the machine's: raw mode, sizes, bytes both ways."""
+"""The caller's terminal joined to a machine's: raw mode, sizes, bytes both ways."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import termios
 import threading
 import tty
 
-from .. import native
+from . import native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
