@@ -79,6 +79,8 @@ def _process_of(call: Call, own: dict[str, Any]) -> dict[str, Any]:
         "scheduler",
         "ioPriority",
         "execCPUAffinity",
+        "apparmorProfile",
+        "selinuxLabel",
     ):
         if key not in process and key in own:
             process[key] = own[key]
