@@ -13,7 +13,7 @@ from ..bundle import RUNTIME_HOOKS
 from ..errors import HostError, SpecError
 from ..frozen import Frozen
 from ..plan import NONE, Plan, nul_ended, op
-from .container_groups import Hierarchies, add_groups, find_groups, join_groups
+from .container_groups import Hierarchies, add_groups, find_groups, join_classes, join_groups
 from .container_mounts import ContainerMounts, id_map, is_release
 from .container_process import ProcessBuilder
 from .parts import Sections, Slots
@@ -120,6 +120,7 @@ class ContainerBuilder:
         self._enter("parent-death", SIGKILL)
         devices = self.full_identity and not os.geteuid()
         groups = add_groups(self.bundle, found, self.slots, self.parts, devices=devices)
+        join_classes(self.bundle.classes, self.slots, self.parts)
         self._namespaces()
         self._enter("session")
         self._names()
@@ -182,10 +183,6 @@ class ContainerBuilder:
                 "linux.timeOffsets: execve enters a new time namespace from Linux 6.2 on only",
                 hint="leave them out, or boot a later kernel",
             )
-        if self.linux.get("intelRdt"):
-            mounted = os.path.isdir("/sys/fs/resctrl/info")
-            reason = "is not supported" if mounted else "needs a resctrl file system, mounted"
-            raise HostError(f"linux.intelRdt: it {reason}", hint="leave it out")
 
     # Namespaces and ids.
 
@@ -366,6 +363,7 @@ def compile_inside(
     """
     slots, parts = Slots(), Sections()
     into = join_groups([folder for folder in folders if os.path.isdir(folder)], slots, parts)
+    join_classes(bundle.classes, slots, parts)
     flags = 0
     for kind, flag in NAMESPACES.items():
         file = FILES.get(kind, kind)

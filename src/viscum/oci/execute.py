@@ -114,6 +114,16 @@ def _groups(call: Call, stored: Stored) -> list[str]:
     return folders
 
 
+def _classes(config: dict[str, Any], identity: str) -> tuple[str, ...]:
+    """Return the folders of the container's classes of service."""
+    given = config.get("linux", {}).get("intelRdt")
+    if given is None:
+        return ()
+    from .intel_rdt import folders_of
+
+    return folders_of(given, identity)
+
+
 def _run_on(cpus: tuple[int, ...]) -> None:
     """Go on, and start the process, on these CPUs (sched_setaffinity(2))."""
     try:
@@ -160,6 +170,7 @@ def main(call: Call) -> int:
         terminal=bool(process.get("terminal")) and console < 0,
         listener=listener,
         preserve=preserve,
+        classes=_classes(config, stored.id),
         states=states_of(config, stored.id, stored.text("bundle")),
     )
     compiled = compile_inside(
