@@ -219,6 +219,13 @@ def _static_busybox() -> str:
         return "busybox is not static" if b"ld-linux" in file.read(1 << 20) else ""
 
 
+def _apparmor() -> str:
+    if not os.path.isdir("/sys/kernel/security/apparmor"):
+        return "AppArmor is not enabled"
+    path = shutil.which("apparmor_parser", path=SBIN)
+    return "" if path else "no apparmor_parser: apt-get install apparmor"
+
+
 def _selinux() -> str:
     """SELinux with no policy yet, or with that of these tests: nobody else's is replaced."""
     try:
@@ -317,6 +324,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "gpg": _program("gpg", "gpgconf"),
     "notary": _program("notary", "notary-server", "notary-signer"),
     "registry": _program("docker-registry"),
+    "apparmor": _apparmor,
     "selinux": _selinux,
     "skopeo": _program("skopeo"),
     "skopeo-sigstore": _skopeo_sigstore,

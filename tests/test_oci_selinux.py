@@ -133,6 +133,24 @@ def test_hooks_have_the_label_of_the_runtime(container: Container) -> None:
     assert label_of(container.pid) == LABEL
 
 
+ASK = """
+import ctypes
+label = ctypes.create_string_buffer(200)
+assert ctypes.CDLL(None).syscall(250, 17, -3, label, 200) > 0
+print(label.value.decode())
+"""
+"""KEYCTL_GET_SECURITY of the session's keyring."""
+
+
+@needs("python", "x86_64")
+def test_keyring_of_the_session_has_the_label(container: Container) -> None:
+    for name in ("usr", "etc"):
+        container.mount(f"/{name}", "bind", f"/{name}", "rbind", "ro")
+    for name in ("lib", "lib64"):
+        (container.rootfs / name).symlink_to(f"usr/{name}")
+    assert container.output(f"/usr/bin/python3 -c '{ASK}'").strip() == LABEL
+
+
 def contexts(text: str) -> dict[str, str]:
     """Return the labels that file systems were mounted with, by target."""
     found = {}
