@@ -1,5 +1,5 @@
 # make run: a first machine. make test: every check. make test-v2: the tests of limits again, on a
-# Debian kernel with nothing but cgroup v2, under QEMU. All set up what they need.
+# Debian kernel with nothing but cgroup v2, and those of SELinux, under QEMU. All set up what they need.
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 SOURCES := $(shell find src native meson.build pyproject.toml -type f -not -name '*.pyc')

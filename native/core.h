@@ -185,10 +185,10 @@ vs_host_fn vs_op_cgroup, vs_op_cgroup_write, vs_op_cgroup_open, vs_op_cgroup_lea
 vs_host_fn vs_op_idmap, vs_op_time_join, vs_op_cgroup_path, vs_op_cgroup_path_end,
     vs_op_device_filter, vs_op_permit, vs_op_meet, vs_op_hook;
 vs_enter_fn vs_op_reach, vs_op_wait_for, vs_op_refork, vs_op_hook_inside, vs_op_set_attributes,
-    vs_op_cover, vs_op_clone_anew, vs_op_cover_copy, vs_op_device_node, vs_op_device_link,
-    vs_op_mask, vs_op_read_only, vs_op_move_root, vs_op_console, vs_op_own_streams,
-    vs_op_personality, vs_op_scheduler, vs_op_io_priority, vs_op_affinity, vs_op_inner_folder,
-    vs_op_find_program, vs_op_seccomp_listen;
+    vs_op_set_xattr, vs_op_cover, vs_op_clone_anew, vs_op_cover_copy, vs_op_device_node,
+    vs_op_device_link, vs_op_mask, vs_op_read_only, vs_op_move_root, vs_op_console,
+    vs_op_own_streams, vs_op_personality, vs_op_scheduler, vs_op_io_priority, vs_op_affinity,
+    vs_op_inner_folder, vs_op_find_program, vs_op_seccomp_listen;
 /* ops_mount.c */
 vs_enter_fn vs_op_propagation, vs_op_fsmount, vs_op_overlay, vs_op_clone_tree, vs_op_attach,
     vs_op_seal, vs_op_pivot;

@@ -9,6 +9,7 @@
 
 #define OCI_PATH    4096
 #define OCI_CGROUPS 32
+#define OCI_CLASSES 2
 
 struct oci_call {
     const char *root, *log, *log_format;
@@ -22,7 +23,8 @@ struct oci_record {
     char *data; /* of the record file; the rest points into it */
     const char *id, *bundle, *rootfs, *version, *created, *owner, *annotations, *freezer, *scope;
     const char *cgroups[OCI_CGROUPS];
-    int cgroup_count, has_poststart, has_poststop;
+    const char *classes[OCI_CLASSES]; /* folders in resctrl that were made for it */
+    int cgroup_count, class_count, has_poststart, has_poststop;
     pid_t creator;
     unsigned long long creator_started;
     pid_t pid; /* 0: none yet */

@@ -1,11 +1,13 @@
-/* viscum-oci-init DATA GATE COMMAND...: the first process of a container, until it is the command.
+/* viscum-oci-init DATA GATE ATTRIBUTES COMMAND...: the first process of a container, until it is
+ * the command.
  *
  * It is what runs in the container between `create` and `start`: a sealed copy of a small program,
  * so that there is nothing of the host's behind /proc/PID/exe (CVE-2019-5736). GATE is a fifo that
  * `start` writes one byte into. DATA is what is left to do, as records with a head of eight bytes
- * (kind, size): 'S' a seccomp filter with its flags before it, 'H' a startContainer hook: timeout
- * in seconds, then path, arguments, environment and the two halves of the state, as counted
- * strings. */
+ * (kind, size): 'S' a seccomp filter with its flags before it, 'L' a label of SELinux for the
+ * command, 'H' a startContainer hook: timeout in seconds, then path, arguments, environment and the
+ * two halves of the state, as counted strings. ATTRIBUTES is our folder of them in a proc(5) that
+ * the container cannot change. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
@@ -117,13 +119,20 @@ static void load_filter(struct reader r) {
         fail("seccomp", "filter", errno);
 }
 
-static void do_records(const char *data, size_t size, uint32_t kind) {
+static void take_label(int attributes, struct reader r) {
+    int fd = openat(attributes, "exec", O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, r.at, (size_t)(r.end - r.at)) < 0) fail("selinux", "label", errno);
+    close(fd);
+}
+
+static void do_records(const char *data, size_t size, uint32_t kind, int attributes) {
     struct reader all = {data, data + size};
     while (all.at < all.end) {
         uint32_t found = take_number(&all), length = take_number(&all);
         struct reader record = {take(&all, length), all.at};
         if (found != kind) continue;
         if (kind == 'H') run_hook(record);
+        if (kind == 'L') take_label(attributes, record);
         if (kind == 'S') load_filter(record);
     }
 }
@@ -191,12 +200,15 @@ static void find_home(void) {
 
 int main(int argc, char **argv) {
     size_t size;
-    if (argc < 4) return 125;
+    if (argc < 5) return 125;
     prctl(PR_SET_DUMPABLE, 0); /* what else runs in the container may not look into us */
     const char *data = read_data(atoi(argv[1]), &size);
+    int attributes = argv[3][0] != '-' ? atoi(argv[3]) : -1;
+    fcntl(attributes, F_SETFD, FD_CLOEXEC);
     if (argv[2][0] != '-') wait_at(atoi(argv[2]));
     find_home();
-    do_records(data, size, 'H');
-    do_records(data, size, 'S');
-    run(argv + 3);
+    do_records(data, size, 'H', attributes);
+    do_records(data, size, 'L', attributes);
+    do_records(data, size, 'S', attributes);
+    run(argv + 4);
 }

@@ -67,6 +67,7 @@ static void set_field(struct oci_record *r, const char *key, const char *value) 
         if (!strcmp(key, texts[i].key)) *(const char **)((char *)r + texts[i].offset) = value;
     if (!strcmp(key, "cgroup") && r->cgroup_count < OCI_CGROUPS)
         r->cgroups[r->cgroup_count++] = value;
+    if (!strcmp(key, "class") && r->class_count < OCI_CLASSES) r->classes[r->class_count++] = value;
     if (!strcmp(key, "poststart")) r->has_poststart = 1;
     if (!strcmp(key, "poststop")) r->has_poststop = 1;
     if (!strcmp(key, "creator")) sscanf(value, "%d %llu", &r->creator, &r->creator_started);

@@ -230,6 +230,9 @@ int oci_remove(const struct oci_call *call, struct oci_record *r) {
         oci_python(call, words, 1);
     }
     if (remove_groups(call, r)) return 1;
+    for (int i = 0; i < r->class_count; i++)
+        if (rmdir(r->classes[i]) < 0 && errno != ENOENT)
+            oci_warn(call, "class of service %s: %s", r->classes[i], strerror(errno));
     if (r->has_poststop) {
         const char *words[] = {"--hooks", "poststop", r->path, NULL};
         oci_python(call, words, 1); /* which warns: the end of a container goes on */

@@ -326,16 +326,16 @@ int vs_op_exec_slot(struct vs_child *c, const struct vs_op *op, struct vs_fault 
     return ret;
 }
 
-/* The init of a container, a sealed copy: it gets the numbers of its data and of the gate that it
- * waits at as its first two arguments, the command's after them. */
+/* The init of a container, a sealed copy: it gets the numbers of its data, of the gate that it
+ * waits at and of the folder of its attributes as its first arguments, the command's after them. */
 int vs_op_exec_boot(struct vs_child *c, const struct vs_op *op, struct vs_fault *fault) {
-    const char *argv[MAX_STRINGS + 3];
+    const char *argv[MAX_STRINGS + 4];
     const char **envp = (const char **)c->environment;
-    char *numbers[2] = {c->scratch, c->scratch + 32};
-    int ret = point(c->machine->plan, op->arg[3], argv + 3, fault);
-    if (ret == 0) ret = point(c->machine->plan, op->arg[4], envp, fault);
+    char *numbers[3] = {c->scratch, c->scratch + 32, c->scratch + 64};
+    int ret = point(c->machine->plan, op->arg[4], argv + 4, fault);
+    if (ret == 0) ret = point(c->machine->plan, op->arg[5], envp, fault);
     argv[0] = "viscum-oci-init";
-    for (int i = 0; i < 2 && ret >= 0; i++) {
+    for (int i = 0; i < 3 && ret >= 0; i++) {
         int fd = op->arg[1 + i] == VS_NONE ? -1 : c->slots[op->arg[1 + i]];
         argv[1 + i] = fd < 0 ? "-" : numbers[i];
         if (fd < 0) continue;

@@ -195,6 +195,7 @@ static vs_enter_fn *const enter_handlers[] = {
     [OP_refork] = vs_op_refork,
     [OP_hook_inside] = vs_op_hook_inside,
     [OP_set_attributes] = vs_op_set_attributes,
+    [OP_set_xattr] = vs_op_set_xattr,
     [OP_cover] = vs_op_cover,
     [OP_clone_anew] = vs_op_clone_anew,
     [OP_cover_copy] = vs_op_cover_copy,

@@ -26,6 +26,7 @@ COMPILE_SECONDS = 60
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*names): what a test needs of its host")
     config.addinivalue_line("markers", "v2: run by `make test-v2` as well")
+    config.addinivalue_line("markers", "selinux: run by `make test-v2` on a kernel with SELinux")
     # No record in the source tree, and no deadline: the machine beside may be busy.
     hypothesis.settings.register_profile("viscum", database=None, deadline=None)
     hypothesis.settings.load_profile("viscum")

@@ -219,6 +219,25 @@ def _static_busybox() -> str:
         return "busybox is not static" if b"ld-linux" in file.read(1 << 20) else ""
 
 
+def _apparmor() -> str:
+    if not os.path.isdir("/sys/kernel/security/apparmor"):
+        return "AppArmor is not enabled"
+    path = shutil.which("apparmor_parser", path=SBIN)
+    return "" if path else "no apparmor_parser: apt-get install apparmor"
+
+
+def _selinux() -> str:
+    """SELinux with no policy yet, or with that of these tests: nobody else's is replaced."""
+    try:
+        with open("/proc/self/attr/current", encoding="ascii") as file:
+            label = file.read()
+    except OSError:
+        return "SELinux is not enabled"
+    if not label.startswith(("kernel", "viscum_u:")):
+        return "no SELinux without a policy of the host's"
+    return _program("secilc")()
+
+
 def _criu(*words: str) -> str:
     path = shutil.which(os.environ.get("VISCUM_CRIU", "criu"), path=f"{SBIN}:/usr/local/sbin")
     if not path:
@@ -305,6 +324,8 @@ CHECKS: dict[str, Callable[[], str]] = {
     "gpg": _program("gpg", "gpgconf"),
     "notary": _program("notary", "notary-server", "notary-signer"),
     "registry": _program("docker-registry"),
+    "apparmor": _apparmor,
+    "selinux": _selinux,
     "skopeo": _program("skopeo"),
     "skopeo-sigstore": _skopeo_sigstore,
     "sigstore-js": _sigstore_js,

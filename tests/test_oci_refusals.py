@@ -145,6 +145,8 @@ CHANGES = {
     "resctrl": (("linux", "intelRdt"), {"closID": "x"}, "intelRdt"),
     "profile": (("process", "apparmorProfile"), "nosuch", "nosuch"),
     "label": (("process", "selinuxLabel"), "a:b:c", "selinuxLabel"),
+    "label of two lines": (("process", "selinuxLabel"), "a:b:c\n", "is no label of SELinux"),
+    "long label": (("linux", "mountLabel"), "a" * 4096, "is no label of SELinux"),
     "unified": (("linux", "resources", "unified"), {"../x": "1"}, "unified"),
 }
 

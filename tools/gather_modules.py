@@ -19,7 +19,8 @@ VERBS = {"create": "create", "run": "create", "exec": "execute"}
 """The verbs that start processes, and their modules."""
 LATER = [f"viscum.guard.{name}" for name in "bpf policy profile_reader seccomp syscalls".split()]
 LATER += [f"viscum.guard.{path.stem}" for path in SOURCE.glob("viscum/guard/syscalls_*.py")]
-"""What most configurations need besides: the compiler of filters."""
+LATER.append("viscum.drivers.labels")
+"""What many configurations need besides: the compiler of filters, and labels."""
 
 
 def watch(module: str) -> None:

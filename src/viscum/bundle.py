@@ -49,6 +49,9 @@ class Bundle(Frozen):
     leave: tuple[str, ...] = ()
     """The groups that the parent goes back to, once the container is in its own."""
 
+    classes: tuple[str, ...] = ()
+    """The folders of classes of service, in a `resctrl`, that the process enters."""
+
     states: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """The state that hooks get, by status, in parts between which the process id belongs; what is
     sent along with a seccomp listener as "listener"."""

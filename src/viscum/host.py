@@ -372,11 +372,11 @@ def mount_lines() -> list[tuple[str, str, str]]:
         before, _, after = line.partition(" - ")
         _, source, options = after.split(" ", 2)
         place = before.split()[4]
-        found.append((_unescaped(source), _unescaped(place), _unescaped(options)))
+        found.append((unescaped(source), unescaped(place), unescaped(options)))
     return found
 
 
-def _unescaped(text: str) -> str:
+def unescaped(text: str) -> str:
     """Return a field of mountinfo with its octal escapes read."""
     if "\\" not in text:
         return text

@@ -93,6 +93,7 @@ enter   overlay         slot:F lower:L scratch:F upper:S work:S options:N attrib
 enter   clone-tree      slot:F dir:O path:S recursive:I set:Ix | clone a mount tree
 enter   attach          slot:F dir:O target:S create:Io | attach a mount
 enter   set-attributes  slot:F set:Ix clear:Ix propagation:Ix recursive:I | of a mount
+enter   set-xattr       slot:F name:S value:S        | set an extended attribute of a mount's root
 enter   cover           slot:F path:S folder:F       | attach over a folder of the old root, or all
 enter   clone-anew      slot:F recursive:I           | clone a mount again, which then comes last
 enter   cover-copy      slot:F dir:F path:S          | copy what a mount will hide into it
@@ -144,7 +145,7 @@ enter   seccomp         program:B flags:Ix           | load the system call filt
 enter   seccomp-listen  program:B flags:Ix socket:F before:B between:B after:B | and hand it over
 exec    exec            file:S arguments:N environment:N path:S | run the command
 exec    exec-slot       slot:F arguments:N environment:N | run an opened program
-exec    exec-boot       program:F data:F gate:O arguments:N environment:N | run a container's init
+exec    exec-boot program:F data:F gate:O attr:O arguments:N environment:N | run a container's init
 release service-end     slot:F                       | end a service
 release cgroup-remove   slot:F root:F name:S         | remove the machine's cgroup
 release cgroup-path-end slot:F root:F path:S         | remove a cgroup made by its path

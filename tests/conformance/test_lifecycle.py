@@ -270,7 +270,10 @@ def test_spec_writes_a_configuration(runtime: Runtime) -> None:
 def test_features_are_told(runtime: Runtime) -> None:
     done = runtime.call("features")
     assert done.returncode == 0
-    assert "createContainer" in json.loads(done.stdout)["hooks"]
+    found = json.loads(done.stdout)
+    assert "createContainer" in found["hooks"]
+    for name in ("apparmor", "selinux"):  # whatever this host has
+        assert found["linux"][name] == {"enabled": True}
 
 
 def test_errors_go_to_the_log_in_json(container: Container, runtime: Runtime) -> None:

@@ -1,4 +1,5 @@
-"""Run the tests that are marked `v2` on a Debian kernel with nothing but cgroup v2, under QEMU.
+"""Run the tests that are marked `v2` on a Debian kernel with nothing but cgroup v2, under QEMU,
+and then those that are marked `selinux` on one that enforces a policy of SELinux.
 
 The kernel comes from Debian's package, unpacked and never installed. The guest's root is the
 host's, shared in read-only by virtiofsd, so the checkout and its environment are those of here.
@@ -29,6 +30,8 @@ MODULES = (
     "sch_tbf sch_htb sch_ingress act_police cls_u32 "
     "nf_tables unix_diag inet_diag tcp_diag udp_diag raw_diag af_packet_diag netlink_diag"
 ).split()
+BOOTS = {"v2": "", "selinux": "security=selinux enforcing=1"}
+"""The marks of the tests to run, with what the guest's kernel is told for them."""
 MEMORY = "1536M"
 SECONDS = 560
 FAILED = 125
@@ -154,9 +157,9 @@ def share_root(path: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(words, stdout=log, stderr=log, pass_fds=[number])
 
 
-def qemu_words(kernel: pathlib.Path, archive: pathlib.Path, path: str) -> list[str]:
-    """Return the command line of the guest."""
-    append = "console=ttyS0 quiet loglevel=3 panic=-1 cgroup_no_v1=all psi=1"
+def qemu_words(kernel: pathlib.Path, archive: pathlib.Path, path: str, more: str) -> list[str]:
+    """Return the command line of the guest; `more` is for its kernel."""
+    append = f"console=ttyS0 quiet loglevel=3 panic=-1 cgroup_no_v1=all psi=1 {more}"
     words = ["qemu-system-x86_64", "-M", "q35", "-accel", ACCELERATOR, "-cpu", "max", "-smp", "2"]
     words += ["-m", MEMORY, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     words += ["-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on"]
@@ -191,7 +194,7 @@ def status() -> int:
     return FAILED
 
 
-def boot(command: list[str], seconds: float) -> int:
+def boot(command: list[str], seconds: float, more: str = "") -> int:
     """Boot a guest that runs `command` in the host's root; return the command's exit code."""
     kernel = unpacked_kernel()
     archive = initramfs(kernel, command)
@@ -200,7 +203,7 @@ def boot(command: list[str], seconds: float) -> int:
         path = f"{folder}/root"
         server = share_root(path)
         try:
-            words = qemu_words(kernel, archive, path)
+            words = qemu_words(kernel, archive, path, more)
             subprocess.run(words, check=True, timeout=seconds, stdin=subprocess.DEVNULL)
         except subprocess.TimeoutExpired:
             print(f"test-v2: not done after {seconds:g} s", file=sys.stderr)
@@ -214,12 +217,12 @@ def boot(command: list[str], seconds: float) -> int:
     return status()
 
 
-def marked_files() -> list[str]:
-    """Return the test files that have tests for the guest, so that it imports no others."""
+def marked_files(mark: str) -> list[str]:
+    """Return the test files that have tests with that mark, so that the guest imports no others."""
     return [
         str(path.relative_to(ROOT))
         for path in sorted((ROOT / "tests").rglob("test_*.py"))
-        if "mark.v2" in path.read_text(encoding="utf-8")
+        if f"mark.{mark}" in path.read_text(encoding="utf-8")
     ]
 
 
@@ -227,6 +230,7 @@ def main() -> int:
     """Run the tests, or another command, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=SECONDS, help="how long it may take")
+    parser.add_argument("--append", default="", help="more words for the guest's kernel")
     parser.add_argument(
         "command", nargs=argparse.REMAINDER, help="run this in the guest instead of the tests"
     )
@@ -239,18 +243,14 @@ def main() -> int:
         return FAILED
     BUILD.mkdir(parents=True, exist_ok=True)
     inside = [str(HERE / "inside"), str(ROOT)]
-    tests = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "--color=no",
-        "-p",
-        "no:cacheprovider",
-        "-m",
-        "v2",
+    if given.command:
+        return boot([*inside, *given.command], given.seconds, given.append)
+    tests = [sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "-m"]
+    codes = [
+        boot([*inside, *tests, mark, *marked_files(mark)], given.seconds, f"{words} {given.append}")
+        for mark, words in BOOTS.items()
     ]
-    return boot([*inside, *(given.command or [*tests, *marked_files()])], given.seconds)
+    return max(codes)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from ..bundle import RUNTIME_HOOKS
 from ..errors import HostError, SpecError
 from ..frozen import Frozen
 from ..plan import NONE, Plan, nul_ended, op
-from .container_groups import Hierarchies, add_groups, find_groups, join_groups
+from .container_groups import Hierarchies, add_groups, find_groups, join_classes, join_groups
 from .container_mounts import ContainerMounts, id_map, is_release
 from .container_process import ProcessBuilder
 from .parts import Sections, Slots
@@ -120,6 +120,7 @@ class ContainerBuilder:
         self._enter("parent-death", SIGKILL)
         devices = self.full_identity and not os.geteuid()
         groups = add_groups(self.bundle, found, self.slots, self.parts, devices=devices)
+        join_classes(self.bundle.classes, self.slots, self.parts)
         self._namespaces()
         self._enter("session")
         self._names()
@@ -136,9 +137,10 @@ class ContainerBuilder:
             self.hook_output = self.slots()
             self.parts.load.append(op("inherit", self.hook_output, self.bundle.hook_output))
         self._proc_first()
+        process = ProcessBuilder(self.bundle, self.slots, self.parts)
+        process.open_proc()
         mounts.build()
         self._sysctls()
-        process = ProcessBuilder(self.bundle, self.slots, self.parts)
         process.adopt()
         self._hooks()
         mounts.finish()
@@ -181,27 +183,6 @@ class ContainerBuilder:
                 "linux.timeOffsets: execve enters a new time namespace from Linux 6.2 on only",
                 hint="leave them out, or boot a later kernel",
             )
-        self._check_labels(config)
-        if self.linux.get("intelRdt"):
-            mounted = os.path.isdir("/sys/fs/resctrl/info")
-            reason = "is not supported" if mounted else "needs a resctrl file system, mounted"
-            raise HostError(f"linux.intelRdt: it {reason}", hint="leave it out")
-
-    def _check_labels(self, config: dict[str, Any]) -> None:
-        """Refuse labels that SELinux would have to enforce; that of mounts is lost without it."""
-        process = config.get("process") or {}
-        labels = {
-            "process.selinuxLabel": process.get("selinuxLabel"),
-            "linux.mountLabel": self.linux.get("mountLabel"),
-        }
-        for key, label in labels.items():
-            if label and os.path.exists("/sys/fs/selinux/enforce"):
-                raise HostError(
-                    f"{key} {label!r}: labels of SELinux are not supported",
-                    hint="run it with another runtime, or with labels disabled",
-                )
-        if self.linux.get("mountLabel"):
-            self.parts.lost.append("linux.mountLabel: SELinux is not enabled here")
 
     # Namespaces and ids.
 
@@ -276,7 +257,7 @@ class ContainerBuilder:
         offsets = self.linux.get("timeOffsets", {})
         if self.spaces.new & NAMESPACES["time"]:
             self._enter("unshare", NAMESPACES["time"])
-        if not offsets and not self.linux.get("sysctl") and not self._label():
+        if not offsets and not self.linux.get("sysctl"):
             return
         self.proc = self.slots()
         self._enter("fsmount", self.proc, "proc", "proc", b"", 0)
@@ -287,17 +268,6 @@ class ContainerBuilder:
                 )
             text = f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}"
             self._enter("write", self.proc, "self/timens_offsets", text)
-
-    def _label(self) -> str:
-        """Return the AppArmor profile to take on; raises where the host has none."""
-        profile: str = self.bundle.process.get("apparmorProfile", "")
-        if self.bundle.process.get("selinuxLabel") and not os.path.isdir("/sys/fs/selinux/class"):
-            raise HostError("process.selinuxLabel is given, but SELinux is not enabled here")
-        if profile and not os.path.isdir("/sys/kernel/security/apparmor"):
-            raise HostError(
-                f"process.apparmorProfile {profile!r} is given, but AppArmor is not enabled here"
-            )
-        return profile
 
     def _sysctls(self) -> None:
         for name, value in self.linux.get("sysctl", {}).items():
@@ -311,9 +281,6 @@ class ContainerBuilder:
                     hint=f"it needs a {kind} namespace" if kind else "it would change the host",
                 )
             self._enter("write", self.proc, f"sys/{path.strip('/')}", value)
-        if self._label():
-            text = f"exec {self._label()}"
-            self._enter("write", self.proc, "self/attr/apparmor/exec", text)
 
     # Hooks.
 
@@ -396,6 +363,7 @@ def compile_inside(
     """
     slots, parts = Slots(), Sections()
     into = join_groups([folder for folder in folders if os.path.isdir(folder)], slots, parts)
+    join_classes(bundle.classes, slots, parts)
     flags = 0
     for kind, flag in NAMESPACES.items():
         file = FILES.get(kind, kind)
@@ -421,6 +389,7 @@ def compile_inside(
         parts.enter.append(op("become", 0, 0))
     parts.enter.append(op("session"))
     process = ProcessBuilder(bundle, slots, parts)
+    process.open_proc()
     process.adopt()
     if parts.adopt:
         parts.enter.append(op("await"))

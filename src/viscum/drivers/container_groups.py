@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..bundle import Bundle
     from .parts import Sections, Slots
 
-__all__ = ["GroupPath", "Hierarchies", "add_groups", "find_groups", "join_groups"]
+__all__ = ["GroupPath", "Hierarchies", "add_groups", "find_groups", "join_classes", "join_groups"]
 
 
 class GroupPath(Frozen):
@@ -173,9 +173,7 @@ class GroupBuilder:
             if not group.controllers:
                 self.into = slot
                 continue
-            tasks = self.slots()
-            self.parts.prepare.append(op("cgroup-open", tasks, slot, "tasks"))
-            self.parts.enter.append(op("cgroup-join", tasks))
+            _enter_tasks(slot, self.slots, self.parts)
 
 
 def add_groups(
@@ -202,7 +200,19 @@ def join_groups(folders: list[str], slots: Slots, parts: Sections) -> int:
         if not os.path.exists(folder + "/tasks"):
             into = group
             continue
-        tasks = slots()
-        parts.prepare.append(op("cgroup-open", tasks, group, "tasks"))
-        parts.enter.append(op("cgroup-join", tasks))
+        _enter_tasks(group, slots, parts)
     return into
+
+
+def join_classes(folders: tuple[str, ...], slots: Slots, parts: Sections) -> None:
+    """Have a process enter the classes of service at `folders`, which may not be there yet."""
+    for folder in folders:
+        slot = slots()
+        parts.load.append(op("open", slot, folder, os.O_DIRECTORY))
+        _enter_tasks(slot, slots, parts)
+
+
+def _enter_tasks(group: int, slots: Slots, parts: Sections) -> None:
+    tasks = slots()
+    parts.prepare.append(op("cgroup-open", tasks, group, "tasks"))
+    parts.enter.append(op("cgroup-join", tasks))

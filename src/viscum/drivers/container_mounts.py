@@ -32,6 +32,8 @@ MS_REC = 0x4000
 CAP_SYS_ADMIN = 21
 GUARDED = NOSUID | NODEV | NOEXEC
 KERNEL_TYPES = ("proc", "sysfs")
+UNLABELED_TYPES = (*KERNEL_TYPES, "mqueue")
+"""Those that take no `context`: mqueue is the IPC namespace's, made before it is mounted."""
 BIND_TYPES = ("bind", "none", "")
 PROC_FILES = (
     "/proc/cpuinfo /proc/diskstats /proc/loadavg /proc/meminfo /proc/net/dev /proc/slabinfo "
@@ -87,6 +89,13 @@ class ContainerMounts:
         """Whether the container stays in the runtime's mount namespace: then its tree hangs
         nowhere. The host sees none of it, and it is gone with the container's last process.
         """
+        self.label: str = bundle.linux.get("mountLabel", "")
+        if self.label:
+            from .labels import mount_label
+
+            self.label = mount_label(self.label, parts)
+        self.context = ["context", self.label] if self.label else []
+        """The option by which all files of a file system have the label of SELinux."""
         self.root = slots()
         self.mounts: list[dict[str, Any]] = bundle.config.get("mounts", [])
         self.shelf = slots()
@@ -276,8 +285,12 @@ class ContainerMounts:
         data = list(options.data)
         if kind not in ("proc", "sysfs", "tmpfs", "mqueue", "devpts") and options.set & RDONLY:
             data += ["ro", ""]
+        if kind not in UNLABELED_TYPES:
+            data += self.context
         source = mount.get("source") or kind
         self._enter("fsmount", slot, kind, source, nul_ended(data), options.set)
+        if kind == "mqueue" and self.label:
+            self._enter("set-xattr", slot, "security.selinux", self.label)
         if options.copies and kind == "tmpfs":
             self._enter("cover-copy", slot, self.root, target)
         cleared = options.replace(set=0, clear=0)
@@ -293,7 +306,7 @@ class ContainerMounts:
             self._group_tree(groups[0].point, self.root, target, attributes, CREATE_FOLDER)
             return
         top = self.slots()
-        data = nul_ended(["mode", "755"])
+        data = nul_ended(["mode", "755", *self.context])
         self._enter("fsmount", top, "tmpfs", "tmpfs", data, GUARDED)
         self._enter("attach", top, self.root, target, CREATE_FOLDER)
         for group in groups:
@@ -371,7 +384,7 @@ class ContainerMounts:
         if masked:
             null, empty = self.slots(), self.slots()
             self._enter("clone-tree", null, NONE, "/dev/null", 0, 0)
-            options = nul_ended(["nr_inodes", "2"])
+            options = nul_ended(["nr_inodes", "2", *self.context])
             self._enter("fsmount", empty, "tmpfs", "tmpfs", options, RDONLY | GUARDED)
             for path in masked:
                 self._enter("mask", self.root, path, null, empty)

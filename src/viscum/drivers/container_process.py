@@ -42,7 +42,7 @@ SCHEDULER_FLAGS = {
 }
 IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
 DOMAINS = {"LINUX": 0, "LINUX32": 8}
-FILTER, HOOK = b"S\0\0\0", b"H\0\0\0"
+FILTER, HOOK, LABEL = b"S\0\0\0", b"H\0\0\0", b"L\0\0\0"
 
 
 def _choose(value: str, choices: dict[str, int], where: str) -> int:
@@ -73,10 +73,24 @@ class ProcessBuilder:
         self.slots = slots
         self.parts = parts
         self.terminal = NONE
+        self.profile: str = self.process.get("apparmorProfile", "")
+        self.label: str = self.process.get("selinuxLabel", "")
+        self.proc = self.attributes = NONE
         self.boot_filter = b""
 
     def _enter(self, name: str, *values: int | str | bytes) -> None:
         self.parts.enter.append(op(name, *values))
+
+    def open_proc(self) -> None:
+        """Add a proc of our own, in which nobody can have laid something else, for labels. It shows
+        nothing but processes, since a descriptor of it is passed on to the container's init.
+        """
+        if self.profile or self.label:
+            from .labels import check_process
+
+            check_process(self.profile, self.label)
+            self.proc = self.slots()
+            self._enter("fsmount", self.proc, "proc", "proc", nul_ended(["subset", "pid"]), 0)
 
     def adopt(self) -> None:
         """Add what the parent does to the child."""
@@ -110,6 +124,7 @@ class ProcessBuilder:
         self._scheduling()
         user = process.get("user", {})
         self._enter("umask", user.get("umask", 0o22))
+        self._labels()
         if self.bundle.new_keyring:
             self._enter("session-keyring")
         self._command_is_there()
@@ -130,6 +145,21 @@ class ProcessBuilder:
             self._privileges(user, private_ids=private_ids)
             self._enter("close-from", 3 + self.bundle.preserve)
             self.boot_filter = _number(flags) + program if program else b""
+
+    def _labels(self) -> None:
+        """Add what is taken on at the next exec. That is the init's, but a label of SELinux is for
+        the command: its domain may be barred from our init and from the fifo that this waits at.
+        So it is tried here, where an error ends the launch, and set by the init.
+        """
+        if self.profile:
+            self._enter("write", self.proc, "self/attr/apparmor/exec", f"exec {self.profile}")
+        if self.label:
+            for text in (self.label, "\n"):
+                self._enter("write", self.proc, "self/attr/exec", text)
+            if self.bundle.new_keyring:
+                self._enter("write", self.proc, "self/attr/keycreate", self.label)
+            self.attributes = self.slots()
+            self._enter("lookup", self.attributes, self.proc, "self/attr", os.O_DIRECTORY)
 
     def _streams(self) -> None:
         uid = self.process.get("user", {}).get("uid", 0)
@@ -260,6 +290,9 @@ class ProcessBuilder:
             records += HOOK + _number(len(record)) + record
         if self.boot_filter:
             records += FILTER + _number(len(self.boot_filter)) + self.boot_filter
+        if self.label:
+            label = self.label.encode("utf-8", "surrogateescape")
+            records += LABEL + _number(len(label)) + label
         program, data, gate = self.slots(), self.slots(), NONE
         self.parts.load.append(op("program", program, self.bundle.init))
         self.parts.load.append(op("data", data, records))
@@ -267,7 +300,7 @@ class ProcessBuilder:
             gate = self.slots()
             self.parts.load.append(op("inherit", gate, self.bundle.gate))
         words, pairs = nul_ended(self.process["args"]), nul_ended(self.process.get("env", []))
-        return op("exec-boot", program, data, gate, words, pairs)
+        return op("exec-boot", program, data, gate, self.attributes, words, pairs)
 
 
 def _cpu_mask(text: str, where: str) -> int:

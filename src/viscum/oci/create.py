@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .intel_rdt import ClassOfService
     from .main import Call
     from .systemd import Scope
 
@@ -169,6 +170,15 @@ def scope_of(call: Call, config: dict[str, Any], identity: str) -> Scope | None:
     return start_scope(config, identity)
 
 
+def _class_of_service(config: dict[str, Any], identity: str) -> ClassOfService | None:
+    given = config.get("linux", {}).get("intelRdt")
+    if given is None:
+        return None
+    from .intel_rdt import ClassOfService, find
+
+    return ClassOfService(find(), given, identity)
+
+
 def main(call: Call) -> int:
     """Create a container, and with `run` start it."""
     given, identity = call.given, call.words[0]
@@ -184,7 +194,7 @@ def main(call: Call) -> int:
     detached = call.verb == "create" or given.on("detach")
     if not detached:
         launch.flags = "fk" if given.on("keep") else "f"
-    scope = None
+    scope = service = None
     try:
         with open(f"{folder}/config.json", "wb", buffering=0) as file:
             file.write(data)
@@ -193,6 +203,7 @@ def main(call: Call) -> int:
         console = console_of(call, process, detached=detached)
         seccomp = config.get("linux", {}).get("seccomp", {}).get("listenerPath", "")
         listener = connect(seccomp, "linux.seccomp.listenerPath") if seccomp else -1
+        service = _class_of_service(config, identity)
         scope = scope_of(call, config, identity)
         hook_output = os.memfd_create("viscum-hooks") if config.get("hooks") else -1
         compiled = compile_container(
@@ -213,6 +224,7 @@ def main(call: Call) -> int:
                 new_keyring=not given.on("no-new-keyring"),
                 group=scope.group if scope else "",
                 leave=scope.before if scope else (),
+                classes=service.folders if service else (),
                 states=states_of(config, identity, bundle),
             ),
             full_identity=full_identity(),
@@ -223,10 +235,15 @@ def main(call: Call) -> int:
         created = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
         created += f".{time.time_ns() % 1_000_000_000:09d}Z"
         place = (scope.unit, scope.before) if scope else ("", ())
-        write_record(folder, bundle, rootfs, config, compiled.groups, created, place)
+        ours = service.ours if service else ()
+        write_record(folder, bundle, rootfs, config, compiled.groups, created, place, ours)
+        if service:
+            service.make()
         launch.go(compiled.plan.encode(), [gate, console, listener, hook_output])
     except BaseException:
         remove_files(folder)
+        if service:
+            service.unmake()
         if scope:
             from .systemd import abandon
 

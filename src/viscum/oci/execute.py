@@ -79,6 +79,8 @@ def _process_of(call: Call, own: dict[str, Any]) -> dict[str, Any]:
         "scheduler",
         "ioPriority",
         "execCPUAffinity",
+        "apparmorProfile",
+        "selinuxLabel",
     ):
         if key not in process and key in own:
             process[key] = own[key]
@@ -110,6 +112,16 @@ def _groups(call: Call, stored: Stored) -> list[str]:
                 below = os.path.normpath("/" + path)
         folders.append(folder + below.rstrip("/"))
     return folders
+
+
+def _classes(config: dict[str, Any], identity: str) -> tuple[str, ...]:
+    """Return the folders of the container's classes of service."""
+    given = config.get("linux", {}).get("intelRdt")
+    if given is None:
+        return ()
+    from .intel_rdt import folders_of
+
+    return folders_of(given, identity)
 
 
 def _run_on(cpus: tuple[int, ...]) -> None:
@@ -158,6 +170,7 @@ def main(call: Call) -> int:
         terminal=bool(process.get("terminal")) and console < 0,
         listener=listener,
         preserve=preserve,
+        classes=_classes(config, stored.id),
         states=states_of(config, stored.id, stored.text("bundle")),
     )
     compiled = compile_inside(

@@ -51,16 +51,21 @@ def _explain(bin_: str, words: list[str]) -> int:
     plan = Plan.decode(data)
     message = _message(plan, index, call_number, error)
     if kind != "exec":
-        _end_scope(folder)
+        _give_back(folder)
         remove_files(folder)
     call.say("error", message)
     return 255 if kind == "exec" else 1
 
 
-def _end_scope(folder: str) -> None:
+def _give_back(folder: str) -> None:
+    """Give back what a launch that failed was given before it."""
     from .store import Stored
 
     stored = Stored(folder)
+    if stored.classes:
+        from .intel_rdt import remove
+
+        remove(stored.classes)
     if stored.fields.get("scope"):
         from .systemd import abandon
 

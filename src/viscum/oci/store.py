@@ -73,6 +73,7 @@ def write_record(
     groups: Hierarchies,
     created: str,
     scope: tuple[str, tuple[str, ...]] = ("", ()),
+    classes: tuple[str, ...] = (),
 ) -> None:
     """Write what `state`, `kill` and `delete` need to know."""
     hooks = config.get("hooks", {})
@@ -87,6 +88,7 @@ def write_record(
         f"creator {pid} {start_time(pid)}",
     ]
     lines += [f"cgroup {group.folder}" for group in groups.groups]
+    lines += [f"class {folder}" for folder in classes]
     lines += [f"scope {scope[0]}"] if scope[0] else []
     lines += [f"leave {folder}" for folder in scope[1]]
     lines += [f"freezer {groups.freezer}"] if groups.freezer else []
@@ -107,6 +109,8 @@ class Stored:
         self.cgroups: list[str] = []
         self.leave: list[str] = []
         """The groups that whoever creates it came from."""
+        self.classes: list[str] = []
+        """The folders of classes of service that were made for it."""
         self.annotations: Any = {}
         self.pid, self.started = 0, 0
         self._read()
@@ -121,10 +125,9 @@ class Stored:
             return
         for line in head.splitlines():
             key, _, value = line.partition(" ")
-            if key == "cgroup":
-                self.cgroups.append(value)
-            elif key == "leave":
-                self.leave.append(value)
+            lists = {"cgroup": self.cgroups, "leave": self.leave, "class": self.classes}
+            if key in lists:
+                lists[key].append(value)
             else:
                 self.fields[key] = value
         self.annotations = parse(tail.encode(), "record")
