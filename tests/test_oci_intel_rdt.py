@@ -8,6 +8,7 @@ folder there with a `tasks` that moves the writer, and removes it with its files
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import sys
@@ -21,6 +22,8 @@ from conformance.container import Container, runtime_of_its_own
 from needs import needs
 from resctrl import SCHEMATA, fill
 from viscum import host
+from viscum.bundle import Bundle
+from viscum.drivers.container_restore import compile_restorer
 from viscum.errors import HostError, SpecError
 from viscum.oci import intel_rdt
 from viscum.oci.intel_rdt import ClassOfService, find
@@ -173,15 +176,23 @@ def group() -> Iterator[pathlib.Path]:
     path.rmdir()
 
 
-@pytest.fixture
-def container(group: pathlib.Path) -> Iterator[Container]:
+@contextlib.contextmanager
+def container_at(folder: pathlib.Path) -> Iterator[Container]:
+    """A container of a runtime that takes a folder for `resctrl`."""
     with runtime_of_its_own(script("viscum-oci")) as runtime:
         words = runtime.words
-        stand_in = [sys.executable, str(HERE / "resctrl.py"), str(group)]
+        stand_in = [sys.executable, str(HERE / "resctrl.py"), str(folder)]
+        known = {"create", "exec", "update"}
         runtime.words = lambda *given: (
-            [*stand_in, *words(*given)[1:]] if {"create", "exec"} & {*given} else words(*given)
+            [*stand_in, *words(*given)[1:]] if known & {*given} else words(*given)
         )
         yield runtime.container()
+
+
+@pytest.fixture
+def container(group: pathlib.Path) -> Iterator[Container]:
+    with container_at(group) as made:
+        yield made
 
 
 @whole
@@ -222,3 +233,46 @@ def test_launch_that_fails_leaves_no_class(container: Container, group: pathlib.
     assert container.create().returncode == 1
     assert not [path for path in group.iterdir() if path.is_dir()]
     assert not (container.runtime.root / container.id).exists()
+
+
+@whole
+def test_update_writes_the_schemata_or_changes_nothing(tmp_path: pathlib.Path) -> None:
+    schemata = tmp_path / "gold" / "schemata"
+    schemata.parent.mkdir()
+    fill(schemata.parent)
+    with container_at(tmp_path) as container:
+        container.linux["intelRdt"] = {"closID": "gold"}
+        container.idle()
+        update = ("update", container.id, "--l3-cache-schema", L3, "--mem-bw-schema", MB)
+        done = container.call(*update)
+        assert done.returncode == 0, done.stderr
+        assert schemata.read_text() == f"{L3}\n{MB}\n"
+        other = ("update", container.id, "--l3-cache-schema", "L3:0=1", "--memory", "4096")
+        done = container.call(*other)
+        assert done.returncode == 1, done.stdout
+        assert schemata.read_text().strip() == f"{L3}\n{MB}"
+
+
+@whole
+def test_update_of_schemata_needs_a_class(container: Container) -> None:
+    container.idle()
+    done = container.call("update", container.id, "--mem-bw-schema", MB)
+    assert done.returncode == 1
+    assert b"is in no class of service" in done.stderr
+
+
+@whole
+def test_what_criu_restores_is_in_the_class_from_its_first_instruction(
+    container: Container, point: pathlib.Path
+) -> None:
+    bundle = Bundle(
+        id=container.id,
+        folder=str(container.folder),
+        rootfs=str(container.folder / "rootfs"),
+        config=container.config,
+        process=container.process,
+        init="",
+        classes=(str(point),),
+    )
+    plan = compile_restorer(bundle, "/sbin/criu", 3, "/root", [], full_identity=True).describe()
+    assert plan.index(str(point)) < plan.index("cgroup-join"), plan

@@ -1,7 +1,7 @@
 """Lowers the start of CRIU, which restores a container, to a plan.
 
-CRIU is started in the container's groups, with their limits and devices, so what it restores is in
-them from its first instruction; and in a mount namespace of its own, in which the root is the mount
+CRIU is started in the container's groups, with their limits and devices, and in its class of
+service, so what it restores is in them from its first instruction; and in a mount namespace of its own, in which the root is the mount
 that CRIU asks for. That is gone with it, however it ends.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from ..plan import NONE, Plan, nul_ended, op
-from .container_groups import add_groups, find_groups
+from .container_groups import add_groups, find_groups, join_classes
 from .parts import Sections, Slots
 
 TYPE_CHECKING = False
@@ -34,6 +34,7 @@ def compile_restorer(
     """
     slots, parts = Slots(), Sections()
     groups = add_groups(bundle, find_groups(bundle), slots, parts, devices=full_identity)
+    join_classes(bundle.classes, slots, parts)
     enter = parts.enter
     enter.append(op("parent-death", SIGKILL))
     enter.append(op("propagation", MS_REC | MS_SLAVE))

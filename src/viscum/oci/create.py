@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "INIT",
     "Launch",
+    "class_of_service",
     "console_of",
     "full_identity",
     "main",
@@ -170,7 +171,8 @@ def scope_of(call: Call, config: dict[str, Any], identity: str) -> Scope | None:
     return start_scope(config, identity)
 
 
-def _class_of_service(config: dict[str, Any], identity: str) -> ClassOfService | None:
+def class_of_service(config: dict[str, Any], identity: str) -> ClassOfService | None:
+    """Return the class of service that the container will be in, if it asks for one."""
     given = config.get("linux", {}).get("intelRdt")
     if given is None:
         return None
@@ -203,7 +205,7 @@ def main(call: Call) -> int:
         console = console_of(call, process, detached=detached)
         seccomp = config.get("linux", {}).get("seccomp", {}).get("listenerPath", "")
         listener = connect(seccomp, "linux.seccomp.listenerPath") if seccomp else -1
-        service = _class_of_service(config, identity)
+        service = class_of_service(config, identity)
         scope = scope_of(call, config, identity)
         hook_output = os.memfd_create("viscum-hooks") if config.get("hooks") else -1
         compiled = compile_container(

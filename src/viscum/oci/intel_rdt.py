@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["ClassOfService", "find", "folders_of", "remove"]
+__all__ = ["ClassOfService", "find", "folders_of", "remove", "schemata_of"]
 
 RESERVED = (".", "..", "info", "mon_data", "mon_groups")
 """What every `resctrl` has at its top that is no class."""
@@ -54,7 +54,7 @@ def remove(folders: Iterable[str]) -> None:
             continue
 
 
-def _schemata(given: dict[str, Any]) -> str:
+def schemata_of(given: dict[str, Any]) -> str:
     """Return what to write to `schemata`; memory bandwidth comes from its own field alone."""
     memory = given.get("memBwSchema", "")
     if memory and (not memory.startswith("MB:") or "\n" in memory):
@@ -84,7 +84,7 @@ class ClassOfService:
         self.name: str = given.get("closID") or identity
         if self.name in RESERVED or "/" in self.name or "\n" in self.name:
             raise SpecError(f"linux.intelRdt.closID {self.name!r} can be no class of service")
-        self.schemata = _schemata(given)
+        self.schemata = schemata_of(given)
         names = [self.name]
         if given.get("enableCMT") or given.get("enableMBM"):
             names.append(f"{self.name}/mon_groups/{identity}")

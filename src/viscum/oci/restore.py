@@ -13,6 +13,7 @@ from .checkpoint import EXTERNAL, MOUNTS_FILE, folders, shared_options
 from .create import (
     INIT,
     check_preserved,
+    class_of_service,
     console_of,
     full_identity,
     read_config,
@@ -273,11 +274,19 @@ def main(call: Call) -> int:
         if scope:
             bundle = bundle.replace(group=scope.group, leave=scope.before)
         groups = find_groups(bundle)
+        service = class_of_service(bundle.config, identity)
+        if service:
+            bundle = bundle.replace(classes=service.folders)
         with open(f"{folder}/config.json", "wb", buffering=0) as file:
             file.write(data)
         created = time.strftime("%Y-%m-%dT%H:%M:%S.000000000Z", time.gmtime())
         place = (scope.unit, scope.before) if scope else ("", ())
-        write_record(folder, bundle.folder, bundle.rootfs, bundle.config, groups, created, place)
+        ours = service.ours if service else ()
+        write_record(
+            folder, bundle.folder, bundle.rootfs, bundle.config, groups, created, place, ours
+        )
+        if service:
+            service.make()
         restored = Restore(call, bundle, folder, groups)
         pid = restored.run(criu)
     except BaseException as error:

@@ -71,6 +71,25 @@ def _resources(call: Call) -> dict[str, Any]:
     return checked
 
 
+def _schemata(call: Call, stored: Stored) -> list[tuple[str, str]]:
+    """Return what is to be written for the class of service that the container is in."""
+    options = (("l3-cache-schema", "l3CacheSchema"), ("mem-bw-schema", "memBwSchema"))
+    wanted = {field: call.given.text(option) for option, field in options}
+    if call.given.text("resources") or not any(wanted.values()):
+        return []
+    from .intel_rdt import find, folders_of, schemata_of
+
+    find()
+    given = stored.config().get("linux", {}).get("intelRdt")
+    folders = folders_of(given, stored.id) if given is not None else ()
+    if not folders:
+        raise HostError(
+            f"container {stored.id} is in no class of service",
+            hint="give it linux.intelRdt in config.json",
+        )
+    return [(f"{folders[0]}/schemata", schemata_of(wanted))]
+
+
 def _is_v1(folder: str) -> bool:
     return os.path.exists(folder + "/tasks")
 
@@ -144,6 +163,7 @@ def main(call: Call) -> int:
         memory["limit"] = int(limit) if limit.isdigit() else -1
     settings = (control_v2 if unified else control_v1)(resources)
     places = [(_place(stored, where, file), value) for where, file, value in settings]
+    places += _schemata(call, stored)
     if memory.get("checkBeforeUpdate") and memory.get("limit", -1) > 0:
         name = "memory.current" if unified else "memory.usage_in_bytes"
         used = int(_read(_place(stored, "memory", name)))
