@@ -1,8 +1,8 @@
 """Lowers the start of CRIU, which restores a container, to a plan.
 
 CRIU is started in the container's groups, with their limits and devices, and in its class of
-service, so what it restores is in them from its first instruction; and in a mount namespace of its own, in which the root is the mount
-that CRIU asks for. That is gone with it, however it ends.
+service, so what it restores is in them from its first instruction; and in a mount namespace of its
+own, in which the root is the mount that CRIU asks for. That is gone with it, however it ends.
 """
 
 from __future__ import annotations
