@@ -176,7 +176,7 @@ static int same_operations(const double *now, const double *before) {
  * written back for it. */
 static int still(const struct vs_row *row, const double *before, int kind) {
     if (!row->read) return 0;
-    if (kind == OOM && row->no_kills) return 1;
+    if (row->no_event >> kind & 1 && (kind == OOM || row->quiet >> kind & 1)) return 1;
     if (kind == IO_BYTES_V1) return same_operations(row->figures, before);
     if (!row->counts_cpu || kind < STATISTICS_V1 || kind == IO_V2) return 0;
     if (row->figures[VS_CPU_SECONDS] != before[VS_CPU_SECONDS]) return 0;
@@ -268,29 +268,43 @@ static void *read_rows(void *data) {
     return NULL;
 }
 
-/* How many processes the kernel has killed for memory on the whole host; -1: unknown. It counts
- * them here before it does in their groups. */
-static double host_kills(void) {
+/* Read one figure of a file of the host; -1 where the file does not have the word it is at. */
+static double host_figure(const char *path, const char *word, reader *read, enum vs_figure figure) {
     char text[FILE_SIZE];
     double figures[VS_FIGURES] = {0};
-    int fd = open("/proc/vmstat", O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof text - 1, 0);
     if (fd >= 0) close(fd);
     text[n < 0 ? 0 : n] = 0;
-    if (!strstr(text, "\noom_kill ")) return -1;
-    oom(text, figures);
-    return figures[VS_OOM_KILLS];
+    if (!strstr(text, word)) return -1;
+    read(text, figures);
+    return figures[figure];
 }
 
-/* No group has a new kill while the host has none. One that was counted for the host and not yet
- * for its group is found by the reading after, so two must have found the same. */
-static void note_kills(struct vs_row **rows, long count) {
-    double kills = count < ROWS_AT_ONCE ? -1 : host_kills();
+static struct vs_host_figures host_figures(void) {
+    return (struct vs_host_figures){
+        host_figure("/proc/vmstat", "\noom_kill ", oom, VS_OOM_KILLS),
+        host_figure("/proc/pressure/memory", "total=", memory_pressure, VS_MEMORY_PRESSURE + 2),
+        host_figure("/proc/pressure/io", "total=", io_pressure, VS_IO_PRESSURE + 2),
+    };
+}
+
+static int same(double now, double before) { return now >= 0 && now == before; }
+
+/* No group has a new kill while the host has none: one that was counted for the host and not yet
+ * for its group is found by the reading after, so two must have found the same. And in no group has
+ * a task waited for memory or for I/O while on the host none has, to a microsecond on each CPU. */
+static void note_events(struct vs_row **rows, long count) {
+    struct vs_host_figures now = {-1, -1, -1};
+    if (count >= ROWS_AT_ONCE) now = host_figures();
     for (long i = 0; i < count; i++) {
-        double *before = rows[i]->host_kills;
-        rows[i]->no_kills = kills >= 0 && before[0] == kills && before[1] == kills;
+        struct vs_host_figures *before = rows[i]->host;
+        int no_kill = same(now.kills, before[0].kills) && same(now.kills, before[1].kills);
+        rows[i]->no_event = no_kill << OOM |
+                            same(now.memory_stalled, before[0].memory_stalled) << MEMORY_PRESSURE |
+                            same(now.io_stalled, before[0].io_stalled) << IO_PRESSURE;
         before[1] = before[0];
-        before[0] = kills;
+        before[0] = now;
     }
 }
 
@@ -309,7 +323,7 @@ void vs_meter_read(struct vs_row **rows, long count, int threads) {
     pthread_t started[MAX_THREADS];
     pthread_attr_t attributes;
     int others = 0;
-    note_kills(rows, count);
+    note_events(rows, count);
     pthread_attr_init(&attributes);
     if (threads > 1) begin_elsewhere(&attributes);
     while (others < threads - 1 && others < MAX_THREADS &&

@@ -32,6 +32,11 @@ enum vs_figure {
     VS_FIGURES = VS_IO_PRESSURE + 4,
 };
 
+/* What the host has counted of all groups together; -1: unknown. */
+struct vs_host_figures {
+    double kills, memory_stalled, io_stalled;
+};
+
 struct vs_row {
     int count;
     int kinds[VS_METER_FILES]; /* how each file is read */
@@ -39,9 +44,9 @@ struct vs_row {
     char *paths[VS_METER_FILES];
     double figures[VS_FIGURES];
     int gone, read, counts_cpu;
-    int quiet; /* bits of the kinds of pressure that did not change lately */
-    int no_kills;
-    double host_kills[2]; /* processes that the host killed for memory, at the last two readings */
+    int quiet;    /* bits of the kinds of pressure that did not change lately */
+    int no_event; /* bits of the kinds of which the host had none since the last reading */
+    struct vs_host_figures host[2]; /* at the last two readings */
 };
 
 /* Open what can be kept open; files beyond `most` descriptors are opened at each reading. */

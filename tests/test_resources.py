@@ -340,8 +340,8 @@ def test_usage_counts_what_the_machine_did() -> None:
 
 
 @needs("memory", "python")
-def test_meter_of_many_machines_notices_a_kill() -> None:
-    """The count of a group is read again only once the host has counted a kill."""
+def test_meter_of_many_machines_notices_a_kill_and_who_waits() -> None:
+    """What a group counts of these is read again only once the host has counted any."""
     with contextlib.ExitStack() as stack:
         machines = [stack.enter_context(viscum.Machine(memory="32M")) for _ in range(MANY)]
         meter = stack.enter_context(Meter())
@@ -352,8 +352,10 @@ def test_meter_of_many_machines_notices_a_kill() -> None:
         victim = machines[5]
         assert not victim.run([PYTHON, "-c", "bytearray(200 << 20)"]).ok
         for _ in range(4):
-            after = meter.read()
-            assert after.pop(victim.id).oom_kills == victim.groups.usage().oom_kills > 0
+            after, usage = meter.read(), victim.groups.usage()
+            found = after.pop(victim.id)
+            assert found.oom_kills == usage.oom_kills > 0
+            assert found.memory_some_seconds == usage.memory_pressure.some_seconds > 0
             assert sum(figures.oom_kills for figures in after.values()) == 0
 
 
