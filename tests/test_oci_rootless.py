@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -12,9 +14,11 @@ import pytest
 import callers
 from conformance.container import Container, runtime_of_its_own
 from needs import needs
+from places import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from subprocess import CompletedProcess
 
 pytestmark = needs("root", "busybox", "one-id", "userns", "namespace-tools")
 
@@ -84,3 +88,52 @@ def test_exec_that_fails_in_a_time_namespace_is_told(offset: Container) -> None:
     (offset.rootfs / "bin/text").write_text("no program")
     (offset.rootfs / "bin/text").chmod(0o755)
     assert offset.exec("/bin/text").returncode == 126
+
+
+SCORE = "/proc/self/oom_score_adj"
+
+
+def exec_process(container: Container, *words: str, **fields: object) -> CompletedProcess:
+    """Run a process that has these fields beside its words."""
+    process = {"args": words, "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
+    path = container.folder / "process.json"
+    path.write_text(json.dumps(process | fields))
+    path.chmod(0o644)
+    return container.exec(given=("--process", path))
+
+
+def test_score_for_lack_of_memory(container: Container) -> None:
+    container.process["oomScoreAdj"] = 300
+    assert container.output(f"cat {SCORE}") == "300\n"
+
+
+def test_exec_has_the_containers_score_or_its_own(container: Container) -> None:
+    container.process["oomScoreAdj"] = 300
+    container.idle()
+    done = container.exec("cat", SCORE)
+    assert (done.returncode, done.stdout) == (0, b"300\n"), done.stderr
+    done = exec_process(container, "cat", SCORE, oomScoreAdj=400)
+    assert (done.returncode, done.stdout) == (0, b"400\n"), done.stderr
+
+
+def test_exec_leaves_the_runtime_its_own_score(container: Container) -> None:
+    container.process["oomScoreAdj"] = 400
+    container.idle()
+    words = container.runtime.words("exec", container.id, "sh", "-c", f"cat {SCORE}; sleep 1000")
+    own = pathlib.Path(SCORE).read_text()
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as runtime:
+        try:
+            assert runtime.stdout.readline() == b"400\n"
+            until(lambda: pathlib.Path(f"/proc/{runtime.pid}/oom_score_adj").read_text() == own)
+        finally:
+            container.delete("--force")
+
+
+def test_score_below_the_runtimes_is_refused(container: Container) -> None:
+    container.process["oomScoreAdj"] = -300
+    container.refused("score", "-300", "permission denied", "ordinary user")
+    del container.process["oomScoreAdj"]
+    container.idle()
+    done = exec_process(container, "true", oomScoreAdj=-300)
+    assert done.returncode == 255
+    assert b"permission denied" in done.stderr, done.stderr

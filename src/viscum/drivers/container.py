@@ -141,7 +141,7 @@ class ContainerBuilder:
         process.open_proc()
         mounts.build()
         self._sysctls()
-        process.adopt()
+        process.prepare()
         self._hooks()
         mounts.finish()
         process.enter(self.bundle.linux.get("seccomp"), private_ids=private_ids)
@@ -390,14 +390,12 @@ def compile_inside(
     parts.enter.append(op("session"))
     process = ProcessBuilder(bundle, slots, parts)
     process.open_proc()
-    process.adopt()
-    if parts.adopt:
-        parts.enter.append(op("await"))
+    process.prepare()
     cpus = process.affinity()
     private_ids = user or not full_identity
     process.enter(bundle.linux.get("seccomp"), private_ids=private_ids)
     boot = process.boot([])
-    operations = [*parts.load, *parts.prepare, op("clone", 0, into), *parts.adopt, *parts.enter]
+    operations = [*parts.load, *parts.prepare, op("clone", 0, into), *parts.enter]
     plan = Plan([*operations, boot])
     lost = tuple(parts.lost)
     return CompiledContainer(plan, Hierarchies((), False), process.terminal, lost, cpus)

@@ -92,13 +92,13 @@ class ProcessBuilder:
             self.proc = self.slots()
             self._enter("fsmount", self.proc, "proc", "proc", nul_ended(["subset", "pid"]), 0)
 
-    def adopt(self) -> None:
-        """Add what the parent does to the child."""
+    def prepare(self) -> None:
+        """Add what the child inherits from its parent."""
         score = self.process.get("oomScoreAdj")
         if score is not None:
             if not -1000 <= score <= 1000:
                 raise SpecError(f"process.oomScoreAdj {score} is not within -1000 to 1000")
-            self.parts.adopt.append(op("set-proc", "/oom_score_adj", str(score)))
+            self.parts.prepare.append(op("oom-score", str(score)))
 
     def affinity(self) -> tuple[int, ...]:
         """Add the CPUs that a later process runs on; those that the runtime starts it on, none
