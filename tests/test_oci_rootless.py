@@ -70,10 +70,28 @@ def test_exec_enters_the_time_namespace(offset: Container) -> None:
     assert offset.exec("/bin/sh", "-c", "exit 7").returncode == 7
 
 
-def test_exec_enters_a_time_namespace_beside_the_hosts_processes(container: Container) -> None:
-    container.namespace("time")
+def see_host(container: Container) -> None:
+    """Have the container share the host's processes, whose proc an ordinary user can bind only."""
     container.without_namespace("pid")
     container.config["mounts"][0] |= {"type": "bind", "source": "/proc", "options": ["rbind"]}
+
+
+@needs("time-on-exec")
+def test_time_has_an_offset_beside_the_hosts_processes(offset: Container) -> None:
+    see_host(offset)
+    assert has_offset(offset.output("cat /proc/uptime"))
+
+
+def test_sysctls_are_set_beside_the_hosts_processes(container: Container) -> None:
+    see_host(container)
+    container.linux["sysctl"] = {"net.ipv4.ip_forward": "1", "kernel.msgmax": "7777"}
+    text = container.output("cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax")
+    assert text.split() == ["1", "7777"]
+
+
+def test_exec_enters_a_time_namespace_beside_the_hosts_processes(container: Container) -> None:
+    container.namespace("time")
+    see_host(container)
     container.idle()
     assert os.readlink(f"/proc/{container.pid}/ns/time") != os.readlink("/proc/self/ns/time")
     assert spaces_of_exec(container) == {os.readlink(f"/proc/{container.pid}/ns/time")}

@@ -15,7 +15,7 @@ from ..frozen import Frozen
 from ..plan import NONE, Plan, nul_ended, op
 from .container_groups import Hierarchies, add_groups, find_groups, join_classes, join_groups
 from .container_mounts import ContainerMounts, id_map, is_release
-from .container_process import ProcessBuilder
+from .container_process import ProcessBuilder, proc_of_our_own
 from .parts import Sections, Slots
 
 TYPE_CHECKING = False
@@ -125,6 +125,7 @@ class ContainerBuilder:
         self._enter("session")
         self._names()
         private_ids = self.spaces.has("user") or not self.full_identity
+        owned = self.spaces.has("pid") or not private_ids
         mounts = ContainerMounts(
             self.bundle,
             groups,
@@ -136,9 +137,9 @@ class ContainerBuilder:
         if self.bundle.hook_output >= 0:
             self.hook_output = self.slots()
             self.parts.load.append(op("inherit", self.hook_output, self.bundle.hook_output))
-        self._proc_first()
+        self._proc_first(owned=owned)
         process = ProcessBuilder(self.bundle, self.slots, self.parts)
-        process.open_proc()
+        process.open_proc(owned=owned)
         mounts.build()
         self._sysctls()
         process.prepare()
@@ -253,14 +254,14 @@ class ContainerBuilder:
     # What is written to the kernel's files goes through a proc of our own, in which no image or
     # other container can have laid something else (CVE-2025-52881).
 
-    def _proc_first(self) -> None:
+    def _proc_first(self, *, owned: bool) -> None:
         offsets = self.linux.get("timeOffsets", {})
         if self.spaces.new & NAMESPACES["time"]:
             self._enter("unshare", NAMESPACES["time"])
         if not offsets and not self.linux.get("sysctl"):
             return
         self.proc = self.slots()
-        self._enter("fsmount", self.proc, "proc", "proc", b"", 0)
+        self.parts.enter.append(proc_of_our_own(self.proc, b"", owned=owned))
         for clock, offset in offsets.items():
             if clock not in ("monotonic", "boottime"):
                 raise SpecError(
@@ -389,7 +390,7 @@ def compile_inside(
         parts.enter.append(op("become", 0, 0))
     parts.enter.append(op("session"))
     process = ProcessBuilder(bundle, slots, parts)
-    process.open_proc()
+    process.open_proc(owned=True)
     process.prepare()
     cpus = process.affinity()
     private_ids = user or not full_identity

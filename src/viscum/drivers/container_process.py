@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..plan import Operation
     from .parts import Sections, Slots
 
-__all__ = ["ProcessBuilder"]
+__all__ = ["ProcessBuilder", "proc_of_our_own"]
 
 MAX_LIMIT = (1 << 64) - 1
 SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
@@ -64,6 +64,15 @@ def _counted_all(texts: list[str]) -> bytes:
     return _number(len(texts)) + b"".join(_counted(text) for text in texts)
 
 
+def proc_of_our_own(slot: int, options: bytes, *, owned: bool) -> Operation:
+    """Return the operation that makes a proc. Only who owns the pid namespace may mount one; others
+    clone the host's with all that lies on it, so before the container's root takes its place.
+    """
+    if owned:
+        return op("fsmount", slot, "proc", "proc", options, 0)
+    return op("clone-tree", slot, NONE, "/proc", 1, 0)
+
+
 class ProcessBuilder:
     """Adds the operations of a process to `parts`."""
 
@@ -81,7 +90,7 @@ class ProcessBuilder:
     def _enter(self, name: str, *values: int | str | bytes) -> None:
         self.parts.enter.append(op(name, *values))
 
-    def open_proc(self) -> None:
+    def open_proc(self, *, owned: bool) -> None:
         """Add a proc of our own, in which nobody can have laid something else, for labels. It shows
         nothing but processes, since a descriptor of it is passed on to the container's init.
         """
@@ -90,7 +99,8 @@ class ProcessBuilder:
 
             check_process(self.profile, self.label)
             self.proc = self.slots()
-            self._enter("fsmount", self.proc, "proc", "proc", nul_ended(["subset", "pid"]), 0)
+            options = nul_ended(["subset", "pid"])
+            self.parts.enter.append(proc_of_our_own(self.proc, options, owned=owned))
 
     def prepare(self) -> None:
         """Add what the child inherits from its parent."""
