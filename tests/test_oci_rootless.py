@@ -155,3 +155,30 @@ def test_score_below_the_runtimes_is_refused(container: Container) -> None:
     done = exec_process(container, "true", oomScoreAdj=-300)
     assert done.returncode == 255
     assert b"permission denied" in done.stderr, done.stderr
+
+
+def test_groups_that_one_id_cannot_set_are_left_out(container: Container) -> None:
+    container.process["user"]["additionalGids"] = [7]
+    done = container.run("echo ok")
+    assert (done.returncode, done.stdout) == (0, b"ok\n"), done.stderr
+    assert b"cannot give process.user.additionalGids 7" in done.stderr
+    container.process["user"] = {"uid": 0, "gid": 0}
+    container.idle()
+    done = container.exec("echo", "ok", given=("--additional-gids", "8"))
+    assert (done.returncode, done.stdout) == (0, b"ok\n"), done.stderr
+    assert b"cannot give process.user.additionalGids 8" in done.stderr
+
+
+def test_runtime_that_is_root_of_one_id_sets_no_groups(container: Container) -> None:
+    """As Podman calls it for users without subordinate ids."""
+    plain = container.runtime.words
+
+    def in_user_namespace(*words: object) -> list[str]:
+        command = plain(*words)
+        at = command.index(container.runtime.path)
+        return [*command[:at], "unshare", "--map-root-user", "--mount", *command[at:]]
+
+    container.runtime.words = in_user_namespace
+    container.without_namespace("user")
+    del container.linux["uidMappings"], container.linux["gidMappings"]
+    assert container.output("id -u") == "0\n"

@@ -95,6 +95,15 @@ def enters_time_on_exec(release: str) -> bool:
     return is_release(release, 6, 2)
 
 
+def allows_setgroups(pid: str) -> bool:
+    """Return whether a process's user namespace, and those made in it, allow setgroups(2)."""
+    try:
+        with open(f"/proc/{pid}/setgroups", "rb", buffering=0) as file:
+            return file.read() != b"deny\n"
+    except OSError:
+        return True
+
+
 class ContainerBuilder:
     """Collects the operations of one container."""
 
@@ -145,7 +154,11 @@ class ContainerBuilder:
         process.prepare()
         self._hooks()
         mounts.finish()
-        process.enter(self.bundle.linux.get("seccomp"), private_ids=private_ids)
+        process.enter(
+            self.bundle.linux.get("seccomp"),
+            private_ids=private_ids,
+            sets_groups=not self._one_id() and allows_setgroups("self"),
+        )
         boot = process.boot(self.bundle.config.get("hooks", {}).get("startContainer", []))
         operations = [
             *self.parts.load,
@@ -229,12 +242,16 @@ class ContainerBuilder:
             else:
                 self._enter("join", slot, NAMESPACES[kind], 0)
 
+    def _one_id(self) -> bool:
+        """Return whether an ordinary user maps just the own ids, which needs no helper."""
+        maps = self.linux.get("uidMappings", []), self.linux.get("gidMappings", [])
+        return os.geteuid() != 0 and all(len(ids) == 1 and ids[0]["size"] == 1 for ids in maps)
+
     def _maps(self) -> None:
         uids, gids = self.linux["uidMappings"], self.linux["gidMappings"]
-        adopt, euid = self.parts.adopt, os.geteuid()
-        alone = all(len(ids) == 1 and ids[0]["size"] == 1 for ids in (uids, gids))
-        if euid == 0 or alone:
-            if euid:
+        adopt = self.parts.adopt
+        if os.geteuid() == 0 or self._one_id():
+            if os.geteuid():
                 adopt.append(op("setgroups-deny"))
             adopt.append(op("map", "/uid_map", id_map(uids)))
             adopt.append(op("map", "/gid_map", id_map(gids)))
@@ -394,7 +411,8 @@ def compile_inside(
     process.prepare()
     cpus = process.affinity()
     private_ids = user or not full_identity
-    process.enter(bundle.linux.get("seccomp"), private_ids=private_ids)
+    seccomp, sets_groups = bundle.linux.get("seccomp"), allows_setgroups(str(pid))
+    process.enter(seccomp, private_ids=private_ids, sets_groups=sets_groups)
     boot = process.boot([])
     operations = [*parts.load, *parts.prepare, op("clone", 0, into), *parts.enter]
     plan = Plan([*operations, boot])

@@ -91,8 +91,8 @@ class ProcessBuilder:
         self.parts.enter.append(op(name, *values))
 
     def open_proc(self, *, owned: bool) -> None:
-        """Add a proc of our own, in which nobody can have laid something else, for labels. It shows
-        nothing but processes, since a descriptor of it is passed on to the container's init.
+        """Add a proc of our own, in which nobody can have laid something else, for labels. Where
+        one can be mounted it shows nothing but processes: the container's init gets a descriptor.
         """
         if self.profile or self.label:
             from .labels import check_process
@@ -122,8 +122,12 @@ class ProcessBuilder:
         mask = _cpu_mask(given["initial"], f"{where}.initial") if given.get("initial") else 0
         return tuple(cpu for cpu in range(mask.bit_length()) if mask >> cpu & 1)
 
-    def enter(self, seccomp: dict[str, Any] | None, *, private_ids: bool) -> None:
-        """Add everything from the working folder to the filter."""
+    def enter(
+        self, seccomp: dict[str, Any] | None, *, private_ids: bool, sets_groups: bool
+    ) -> None:
+        """Add everything from the working folder to the filter. `sets_groups`: whether the user
+        namespace allows setgroups(2).
+        """
         process = self.process
         cwd = process["cwd"]
         if not cwd.startswith("/"):
@@ -143,9 +147,7 @@ class ProcessBuilder:
         listens = self.bundle.listener >= 0
         if not privileged:
             self._enter("no-new-privileges")
-        groups = user.get("additionalGids", [])
-        if os.geteuid() == 0 or groups:
-            self._enter("groups", " ".join(map(str, groups)))
+        self._groups(user.get("additionalGids", []), allowed=sets_groups)
         self._enter("parent-death", 0)
         if program and (privileged or listens):
             self._enter("close-from", 3 + self.bundle.preserve)
@@ -155,6 +157,14 @@ class ProcessBuilder:
             self._privileges(user, private_ids=private_ids)
             self._enter("close-from", 3 + self.bundle.preserve)
             self.boot_filter = _number(flags) + program if program else b""
+
+    def _groups(self, groups: list[int], *, allowed: bool) -> None:
+        text = " ".join(map(str, groups))
+        if allowed and (groups or os.geteuid() == 0):
+            self._enter("groups", text)
+        elif groups:
+            why = "the user namespace, of a user without subordinate ids, denies setgroups"
+            self.parts.lost.append(f"process.user.additionalGids {text}: {why}")
 
     def _labels(self) -> None:
         """Add what is taken on at the next exec. That is the init's, but a label of SELinux is for
