@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pathlib
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import callers
-from conformance.container import Container, runtime_of_its_own
+from conformance.container import CONFIG, Container, runtime_of_its_own
 from needs import needs
 from places import until
 
@@ -149,7 +150,7 @@ def test_exec_leaves_the_runtime_its_own_score(container: Container) -> None:
 
 def test_score_below_the_runtimes_is_refused(container: Container) -> None:
     container.process["oomScoreAdj"] = -300
-    container.refused("score", "-300", "permission denied", "ordinary user")
+    container.refused("process.oomScoreAdj -300", "permission denied", "CAP_SYS_RESOURCE")
     del container.process["oomScoreAdj"]
     container.idle()
     done = exec_process(container, "true", oomScoreAdj=-300)
@@ -182,3 +183,41 @@ def test_runtime_that_is_root_of_one_id_sets_no_groups(container: Container) -> 
     container.without_namespace("user")
     del container.linux["uidMappings"], container.linux["gidMappings"]
     assert container.output("id -u") == "0\n"
+
+
+REFUSED = {
+    "process.user 1000:1001": {"user": {"uid": 1000, "gid": 1001}},
+    "process.rlimits RLIMIT_NICE": {"rlimits": [{"type": "RLIMIT_NICE", "soft": 40, "hard": 40}]},
+    "process.scheduler": {"scheduler": {"policy": "SCHED_OTHER", "nice": -5}},
+    "process.ioPriority": {"ioPriority": {"class": "IOPRIO_CLASS_RT", "priority": 0}},
+}
+
+
+@pytest.mark.parametrize("field", REFUSED)
+def test_value_that_takes_root_is_refused_by_its_field(container: Container, field: str) -> None:
+    container.process.update(REFUSED[field])
+    container.refused(field)
+    container.process.update(copy.deepcopy(CONFIG["process"]))
+    for key in REFUSED[field].keys() - CONFIG["process"].keys():
+        del container.process[key]
+    container.idle()
+    done = exec_process(container, "true", **REFUSED[field])
+    assert done.returncode == 255
+    assert field.encode() in done.stderr, done.stderr
+
+
+def test_cpus_that_are_not_there_are_refused_by_their_field(container: Container) -> None:
+    container.idle()
+    done = exec_process(container, "true", execCPUAffinity={"final": "4000"})
+    assert done.returncode == 255
+    assert b"process.execCPUAffinity.final" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"), [("pid", "proc"), ("network", "sysfs"), ("user", "linux.namespaces")]
+)
+def test_namespace_that_is_missing_is_told(container: Container, kind: str, named: str) -> None:
+    container.without_namespace(kind)
+    if kind == "user":
+        del container.linux["uidMappings"], container.linux["gidMappings"]
+    container.refused(named, f"{kind} namespace", "operation not permitted")

@@ -239,7 +239,6 @@ _HINTS: Mapping[tuple[str, int], str] = {
     ("cgroup-write", errno_names.EACCES): "the parent group allows less than this",
     ("helper", errno_names.EPERM): "it refused; for newuidmap check /etc/subuid and /etc/subgid",
     ("working-folder", errno_names.ENOENT): "make it in the root first",
-    ("oom-score", errno_names.EACCES): "an ordinary user cannot go below the runtime's own score",
     ("overlay", errno_names.EINVAL): "is the root itself on an overlay? mount a volume for it",
 }
 _GENERAL_HINTS = {
