@@ -155,8 +155,9 @@ struct vs_hook {
     const char *const *argv, *const *envp;
     int input, output; /* become its 0, and its 1 and 2; -1: /dev/null */
     int64_t timeout_ms;
-    int status; /* of its end: as wait(2) has it, -1 where its time was over */
-    int err;    /* why it could not be executed */
+    const char *oom_score; /* that it runs with; empty: as it is */
+    int status;            /* of its end: as wait(2) has it, -1 where its time was over */
+    int err;               /* why it could not be executed */
 };
 VS_PRIVATE int vs_run_hook(struct vs_hook *hook, char *stack, struct vs_fault *fault);
 

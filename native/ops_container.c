@@ -290,6 +290,7 @@ static int do_hook(const struct vs_machine *m, const int *slots, const struct vs
     const char *argv[MAX_HOOK_WORDS], *envp[MAX_HOOK_WORDS];
     struct vs_hook hook = {.path = vs_string(m, op->arg[0]), .argv = argv, .envp = envp};
     hook.timeout_ms = (int64_t)op->arg[5] * 1000;
+    hook.oom_score = stack ? "" : m->oom_score; /* in the parent, its own */
     hook.output = op->arg[6] == VS_NONE ? -1 : slots[op->arg[6]];
     int ret = point_words(m->plan, op->arg[1], argv, fault);
     if (ret == 0) ret = point_words(m->plan, op->arg[2], envp, fault);
