@@ -13,6 +13,7 @@
 #include "vocabulary.h"
 
 #define VS_PRIVATE __attribute__((visibility("hidden")))
+#define OOM_SCORE  "/oom_score_adj"
 
 enum {
     VS_STDIN,
@@ -58,6 +59,7 @@ struct vs_machine {
     uint64_t owned[(VS_SLOTS + 63) / 64];
     int32_t pid;
     int pidfd;
+    char oom_score[8];      /* the parent's own, while it has the machine's; else empty */
     int32_t fail_at;        /* fault injection: the operation that fails with EIO, or -1 */
     struct vs_child *child; /* while it is launched */
 };
@@ -153,8 +155,9 @@ struct vs_hook {
     const char *const *argv, *const *envp;
     int input, output; /* become its 0, and its 1 and 2; -1: /dev/null */
     int64_t timeout_ms;
-    int status; /* of its end: as wait(2) has it, -1 where its time was over */
-    int err;    /* why it could not be executed */
+    const char *oom_score; /* that it runs with; empty: as it is */
+    int status;            /* of its end: as wait(2) has it, -1 where its time was over */
+    int err;               /* why it could not be executed */
 };
 VS_PRIVATE int vs_run_hook(struct vs_hook *hook, char *stack, struct vs_fault *fault);
 
@@ -182,7 +185,7 @@ vs_host_fn vs_op_cgroup, vs_op_cgroup_write, vs_op_cgroup_open, vs_op_cgroup_lea
     vs_op_open_in, vs_op_hold, vs_op_sockets, vs_op_setgroups_deny, vs_op_map, vs_op_helper,
     vs_op_service, vs_op_service_end, vs_op_cgroup_remove;
 /* ops_container.c */
-vs_host_fn vs_op_idmap, vs_op_time_join, vs_op_cgroup_path, vs_op_cgroup_path_end,
+vs_host_fn vs_op_idmap, vs_op_time_join, vs_op_oom_score, vs_op_cgroup_path, vs_op_cgroup_path_end,
     vs_op_device_filter, vs_op_permit, vs_op_meet, vs_op_hook;
 vs_enter_fn vs_op_reach, vs_op_wait_for, vs_op_refork, vs_op_hook_inside, vs_op_set_attributes,
     vs_op_set_xattr, vs_op_cover, vs_op_clone_anew, vs_op_cover_copy, vs_op_device_node,

@@ -36,11 +36,11 @@ static vs_host_fn *const host_handlers[] = {
     [OP_cgroup_remove] = vs_op_cgroup_remove,
     [OP_idmap] = vs_op_idmap,
     [OP_time_join] = vs_op_time_join,
+    [OP_oom_score] = vs_op_oom_score,
     [OP_cgroup_path] = vs_op_cgroup_path,
     [OP_cgroup_path_end] = vs_op_cgroup_path_end,
     [OP_device_filter] = vs_op_device_filter,
     [OP_cgroup_leave] = vs_op_cgroup_leave,
-    [OP_set_proc] = vs_op_map,
     [OP_permit] = vs_op_permit,
     [OP_meet] = vs_op_meet,
     [OP_hook] = vs_op_hook,
@@ -167,12 +167,20 @@ static void leave_time(struct vs_machine *m) {
     }
 }
 
+/* The child, which has left our memory, keeps the score that it was born with. */
+static void put_back_score(struct vs_machine *m) {
+    struct vs_fault ignored = {0};
+    if (*m->oom_score) vs_write_proc((int32_t)SYS(SYS_getpid), OOM_SCORE, m->oom_score, &ignored);
+    *m->oom_score = 0;
+}
+
 /* Run the plan until its command runs. On failure nothing of the launch is left. */
 int vs_launch(struct vs_machine *m, int host_pidfd, struct vs_report *report) {
     *report = (struct vs_report){.index = -1};
     int ret = run_section(m, VS_PREPARE, report);
     if (ret == 0) ret = vs_spawn(m, host_pidfd, report);
     leave_time(m);
+    put_back_score(m);
     if (ret < 0)
         vs_release(m);
     else

@@ -68,8 +68,6 @@ int vs_op_time_join(struct vs_machine *m, const struct vs_op *op, struct vs_faul
     return (int)CALL(fault, SYS_setns, m->slots[op->arg[0]], CLONE_NEWTIME);
 }
 
-/* Control groups by path. */
-
 static long read_at(int dir, const char *name, char *data, size_t size) {
     long fd = SYS(SYS_openat, dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0) return fd;
@@ -78,6 +76,16 @@ static long read_at(int dir, const char *name, char *data, size_t size) {
     data[n > 0 ? n : 0] = 0;
     return n;
 }
+
+/* A process is born with the score of who clones it. From outside it cannot be given another while
+ * it joins, since its files in /proc are root's then. */
+int vs_op_oom_score(struct vs_machine *m, const struct vs_op *op, struct vs_fault *fault) {
+    long ret = read_at(AT_FDCWD, "/proc/self" OOM_SCORE, m->oom_score, sizeof m->oom_score);
+    if (ret < 0) return vs_refuse(fault, (int)-ret);
+    return vs_write_proc((int32_t)SYS(SYS_getpid), OOM_SCORE, vs_string(m, op->arg[0]), fault);
+}
+
+/* Control groups by path. */
 
 static void write_at(int dir, const char *name, const char *data, size_t size) {
     long fd = SYS(SYS_openat, dir, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -282,6 +290,7 @@ static int do_hook(const struct vs_machine *m, const int *slots, const struct vs
     const char *argv[MAX_HOOK_WORDS], *envp[MAX_HOOK_WORDS];
     struct vs_hook hook = {.path = vs_string(m, op->arg[0]), .argv = argv, .envp = envp};
     hook.timeout_ms = (int64_t)op->arg[5] * 1000;
+    hook.oom_score = stack ? "" : m->oom_score; /* in the parent, its own */
     hook.output = op->arg[6] == VS_NONE ? -1 : slots[op->arg[6]];
     int ret = point_words(m->plan, op->arg[1], argv, fault);
     if (ret == 0) ret = point_words(m->plan, op->arg[2], envp, fault);

@@ -581,6 +581,8 @@ static void hook_entry(void *argument) {
         if (from >= 0) SYS(SYS_dup3, from, i, 0);
     }
     SYS(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC);
+    struct vs_fault ignored = {0};
+    if (*h->oom_score) vs_write_proc((int32_t)SYS(SYS_getpid), OOM_SCORE, h->oom_score, &ignored);
     h->err = (int)-SYS(SYS_execve, h->path, h->argv, h->envp);
     for (;;) SYS(SYS_exit, 127);
 }

@@ -48,14 +48,14 @@ enum vs_section {
     X(19, sockets, "sockets", VS_PREPARE, "FF") \
     X(20, idmap, "idmap", VS_PREPARE, "FFI") \
     X(21, time_join, "time-join", VS_PREPARE, "FF") \
-    X(22, cgroup_path, "cgroup-path", VS_PREPARE, "FFS") \
-    X(23, device_filter, "device-filter", VS_PREPARE, "FB") \
-    X(24, clone, "clone", VS_SPAWN, "IO") \
-    X(25, setgroups_deny, "setgroups-deny", VS_ADOPT, "") \
-    X(26, map, "map", VS_ADOPT, "SS") \
-    X(27, helper, "helper", VS_ADOPT, "SN") \
-    X(28, cgroup_leave, "cgroup-leave", VS_ADOPT, "F") \
-    X(29, set_proc, "set-proc", VS_ADOPT, "SS") \
+    X(22, oom_score, "oom-score", VS_PREPARE, "S") \
+    X(23, cgroup_path, "cgroup-path", VS_PREPARE, "FFS") \
+    X(24, device_filter, "device-filter", VS_PREPARE, "FB") \
+    X(25, clone, "clone", VS_SPAWN, "IO") \
+    X(26, setgroups_deny, "setgroups-deny", VS_ADOPT, "") \
+    X(27, map, "map", VS_ADOPT, "SS") \
+    X(28, helper, "helper", VS_ADOPT, "SN") \
+    X(29, cgroup_leave, "cgroup-leave", VS_ADOPT, "F") \
     X(30, permit, "permit", VS_ADOPT, "I") \
     X(31, meet, "meet", VS_ADOPT, "I") \
     X(32, hook, "hook", VS_ADOPT, "SNNBBIO") \

@@ -54,3 +54,15 @@ def test_start_returns_once_the_command_runs(container: Container) -> None:
     words = pathlib.Path(f"/proc/{container.pid}/cmdline").read_bytes().split(b"\0")
     assert words[:2] == [b"/bin/sleep", b"1000"]
     assert container.status() == "running"
+
+
+def test_hooks_of_the_runtime_have_its_score_for_lack_of_memory(container: Container) -> None:
+    """What they start may stay on the host; crun gives it the container's score."""
+    path, own = container.folder / "score", pathlib.Path("/proc/self/oom_score_adj")
+    text = f"cat {own} > {path}"
+    container.config["hooks"] = {
+        "createRuntime": [{"path": "/bin/busybox", "args": ["sh", "-c", text]}]
+    }
+    container.process["oomScoreAdj"] = 500
+    assert container.output(f"cat {own}") == "500\n"
+    assert path.read_text() == own.read_text()

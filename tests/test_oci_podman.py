@@ -246,12 +246,13 @@ def test_buildah_run(podman: Podman) -> None:
 # As an ordinary user.
 
 
-@pytest.fixture
-def rootless() -> Iterator[Podman]:
+@pytest.fixture(params=[("subuid", "subgid"), ()], ids=["subids", "one-id"])
+def rootless(request: pytest.FixtureRequest) -> Iterator[Podman]:
+    """Podman of a user with subordinate ids, and of one without."""
     folder = pathlib.Path(callers.shared_folder())
     binds = []
     rows = {"passwd": f"ranged:x:{USER}:{USER}::{folder}:/bin/sh\n"}
-    rows |= dict.fromkeys(("subuid", "subgid"), "ranged:700000:65536\n")
+    rows |= dict.fromkeys(request.param, "ranged:700000:65536\n")
     for name, row in rows.items():
         there = pathlib.Path("/etc", name)
         (folder / name).write_text((there.read_text() if there.exists() else "") + row)
@@ -260,6 +261,7 @@ def rootless() -> Iterator[Podman]:
     words = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--inh-caps=-all"]
     made = Podman(folder, callers.in_mounts(" ".join(binds), words), callers.installation(folder))
     make_rootfs(made.rootfs)
+    (made.rootfs / "etc/group").write_text("root:x:0:root\n")  # as images have it
     runtime = folder / "runtime"
     runtime.mkdir(mode=0o700)
     made.environment["XDG_RUNTIME_DIR"] = str(runtime)

@@ -65,6 +65,7 @@ prepare hold            slot:F path:S                | hold a folder or file aga
 prepare sockets         near:F far:F                 | make the pair that a terminal is passed over
 prepare idmap           slot:F userns:F recursive:I  | map the ids of a cloned mount tree
 prepare time-join       slot:F own:F                 | enter a time namespace for the launch
+prepare oom-score       score:S                      | take on the machine's score for the launch
 prepare cgroup-path     slot:F root:F path:S         | make a cgroup, with those above it
 prepare device-filter   cgroup:F program:B           | attach a filter of devices to a v2 cgroup
 spawn   clone           flags:Ix cgroup:O            | clone the child
@@ -72,7 +73,6 @@ adopt   setgroups-deny                               | forbid setgroups in the u
 adopt   map             file:S data:S                | write an id map
 adopt   helper          path:S arguments:N           | run a program of the host on the child
 adopt   cgroup-leave    slot:F                       | have the parent go back to a cgroup
-adopt   set-proc        file:S data:S                | write to a file of the child in /proc
 adopt   permit          step:I                       | let the child go on from a `wait-for`
 adopt   meet            step:I                       | wait until the child has come to a `reach`
 adopt   hook path:S arguments:N environment:N before:B after:B timeout:I output:O | run a hook

@@ -15,7 +15,7 @@ from ..frozen import Frozen
 from ..plan import NONE, Plan, nul_ended, op
 from .container_groups import Hierarchies, add_groups, find_groups, join_classes, join_groups
 from .container_mounts import ContainerMounts, id_map, is_release
-from .container_process import ProcessBuilder
+from .container_process import ProcessBuilder, proc_of_our_own
 from .parts import Sections, Slots
 
 TYPE_CHECKING = False
@@ -95,6 +95,15 @@ def enters_time_on_exec(release: str) -> bool:
     return is_release(release, 6, 2)
 
 
+def allows_setgroups(pid: str) -> bool:
+    """Return whether a process's user namespace, and those made in it, allow setgroups(2)."""
+    try:
+        with open(f"/proc/{pid}/setgroups", "rb", buffering=0) as file:
+            return file.read() != b"deny\n"
+    except OSError:
+        return True
+
+
 class ContainerBuilder:
     """Collects the operations of one container."""
 
@@ -125,6 +134,7 @@ class ContainerBuilder:
         self._enter("session")
         self._names()
         private_ids = self.spaces.has("user") or not self.full_identity
+        owned = self.spaces.has("pid") or not private_ids
         mounts = ContainerMounts(
             self.bundle,
             groups,
@@ -136,15 +146,19 @@ class ContainerBuilder:
         if self.bundle.hook_output >= 0:
             self.hook_output = self.slots()
             self.parts.load.append(op("inherit", self.hook_output, self.bundle.hook_output))
-        self._proc_first()
+        self._proc_first(owned=owned)
         process = ProcessBuilder(self.bundle, self.slots, self.parts)
-        process.open_proc()
+        process.open_proc(owned=owned)
         mounts.build()
         self._sysctls()
-        process.adopt()
+        process.prepare()
         self._hooks()
         mounts.finish()
-        process.enter(self.bundle.linux.get("seccomp"), private_ids=private_ids)
+        process.enter(
+            self.bundle.linux.get("seccomp"),
+            private_ids=private_ids,
+            sets_groups=not self._one_id() and allows_setgroups("self"),
+        )
         boot = process.boot(self.bundle.config.get("hooks", {}).get("startContainer", []))
         operations = [
             *self.parts.load,
@@ -228,12 +242,16 @@ class ContainerBuilder:
             else:
                 self._enter("join", slot, NAMESPACES[kind], 0)
 
+    def _one_id(self) -> bool:
+        """Return whether an ordinary user maps just the own ids, which needs no helper."""
+        maps = self.linux.get("uidMappings", []), self.linux.get("gidMappings", [])
+        return os.geteuid() != 0 and all(len(ids) == 1 and ids[0]["size"] == 1 for ids in maps)
+
     def _maps(self) -> None:
         uids, gids = self.linux["uidMappings"], self.linux["gidMappings"]
-        adopt, euid = self.parts.adopt, os.geteuid()
-        alone = all(len(ids) == 1 and ids[0]["size"] == 1 for ids in (uids, gids))
-        if euid == 0 or alone:
-            if euid:
+        adopt = self.parts.adopt
+        if os.geteuid() == 0 or self._one_id():
+            if os.geteuid():
                 adopt.append(op("setgroups-deny"))
             adopt.append(op("map", "/uid_map", id_map(uids)))
             adopt.append(op("map", "/gid_map", id_map(gids)))
@@ -253,14 +271,14 @@ class ContainerBuilder:
     # What is written to the kernel's files goes through a proc of our own, in which no image or
     # other container can have laid something else (CVE-2025-52881).
 
-    def _proc_first(self) -> None:
+    def _proc_first(self, *, owned: bool) -> None:
         offsets = self.linux.get("timeOffsets", {})
         if self.spaces.new & NAMESPACES["time"]:
             self._enter("unshare", NAMESPACES["time"])
         if not offsets and not self.linux.get("sysctl"):
             return
         self.proc = self.slots()
-        self._enter("fsmount", self.proc, "proc", "proc", b"", 0)
+        self.parts.enter.append(proc_of_our_own(self.proc, b"", owned=owned))
         for clock, offset in offsets.items():
             if clock not in ("monotonic", "boottime"):
                 raise SpecError(
@@ -389,15 +407,14 @@ def compile_inside(
         parts.enter.append(op("become", 0, 0))
     parts.enter.append(op("session"))
     process = ProcessBuilder(bundle, slots, parts)
-    process.open_proc()
-    process.adopt()
-    if parts.adopt:
-        parts.enter.append(op("await"))
+    process.open_proc(owned=True)
+    process.prepare()
     cpus = process.affinity()
     private_ids = user or not full_identity
-    process.enter(bundle.linux.get("seccomp"), private_ids=private_ids)
+    seccomp, sets_groups = bundle.linux.get("seccomp"), allows_setgroups(str(pid))
+    process.enter(seccomp, private_ids=private_ids, sets_groups=sets_groups)
     boot = process.boot([])
-    operations = [*parts.load, *parts.prepare, op("clone", 0, into), *parts.adopt, *parts.enter]
+    operations = [*parts.load, *parts.prepare, op("clone", 0, into), *parts.enter]
     plan = Plan([*operations, boot])
     lost = tuple(parts.lost)
     return CompiledContainer(plan, Hierarchies((), False), process.terminal, lost, cpus)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..plan import Operation
     from .parts import Sections, Slots
 
-__all__ = ["ProcessBuilder"]
+__all__ = ["ProcessBuilder", "proc_of_our_own"]
 
 MAX_LIMIT = (1 << 64) - 1
 SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
@@ -64,6 +64,15 @@ def _counted_all(texts: list[str]) -> bytes:
     return _number(len(texts)) + b"".join(_counted(text) for text in texts)
 
 
+def proc_of_our_own(slot: int, options: bytes, *, owned: bool) -> Operation:
+    """Return the operation that makes a proc. Only who owns the pid namespace may mount one; others
+    clone the host's with all that lies on it, so before the container's root takes its place.
+    """
+    if owned:
+        return op("fsmount", slot, "proc", "proc", options, 0)
+    return op("clone-tree", slot, NONE, "/proc", 1, 0)
+
+
 class ProcessBuilder:
     """Adds the operations of a process to `parts`."""
 
@@ -81,24 +90,25 @@ class ProcessBuilder:
     def _enter(self, name: str, *values: int | str | bytes) -> None:
         self.parts.enter.append(op(name, *values))
 
-    def open_proc(self) -> None:
-        """Add a proc of our own, in which nobody can have laid something else, for labels. It shows
-        nothing but processes, since a descriptor of it is passed on to the container's init.
+    def open_proc(self, *, owned: bool) -> None:
+        """Add a proc of our own, in which nobody can have laid something else, for labels. Where
+        one can be mounted it shows nothing but processes: the container's init gets a descriptor.
         """
         if self.profile or self.label:
             from .labels import check_process
 
             check_process(self.profile, self.label)
             self.proc = self.slots()
-            self._enter("fsmount", self.proc, "proc", "proc", nul_ended(["subset", "pid"]), 0)
+            options = nul_ended(["subset", "pid"])
+            self.parts.enter.append(proc_of_our_own(self.proc, options, owned=owned))
 
-    def adopt(self) -> None:
-        """Add what the parent does to the child."""
+    def prepare(self) -> None:
+        """Add what the child inherits from its parent."""
         score = self.process.get("oomScoreAdj")
         if score is not None:
             if not -1000 <= score <= 1000:
                 raise SpecError(f"process.oomScoreAdj {score} is not within -1000 to 1000")
-            self.parts.adopt.append(op("set-proc", "/oom_score_adj", str(score)))
+            self.parts.prepare.append(op("oom-score", str(score)))
 
     def affinity(self) -> tuple[int, ...]:
         """Add the CPUs that a later process runs on; those that the runtime starts it on, none
@@ -112,8 +122,12 @@ class ProcessBuilder:
         mask = _cpu_mask(given["initial"], f"{where}.initial") if given.get("initial") else 0
         return tuple(cpu for cpu in range(mask.bit_length()) if mask >> cpu & 1)
 
-    def enter(self, seccomp: dict[str, Any] | None, *, private_ids: bool) -> None:
-        """Add everything from the working folder to the filter."""
+    def enter(
+        self, seccomp: dict[str, Any] | None, *, private_ids: bool, sets_groups: bool
+    ) -> None:
+        """Add everything from the working folder to the filter. `sets_groups`: whether the user
+        namespace allows setgroups(2).
+        """
         process = self.process
         cwd = process["cwd"]
         if not cwd.startswith("/"):
@@ -133,9 +147,7 @@ class ProcessBuilder:
         listens = self.bundle.listener >= 0
         if not privileged:
             self._enter("no-new-privileges")
-        groups = user.get("additionalGids", [])
-        if os.geteuid() == 0 or groups:
-            self._enter("groups", " ".join(map(str, groups)))
+        self._groups(user.get("additionalGids", []), allowed=sets_groups)
         self._enter("parent-death", 0)
         if program and (privileged or listens):
             self._enter("close-from", 3 + self.bundle.preserve)
@@ -145,6 +157,14 @@ class ProcessBuilder:
             self._privileges(user, private_ids=private_ids)
             self._enter("close-from", 3 + self.bundle.preserve)
             self.boot_filter = _number(flags) + program if program else b""
+
+    def _groups(self, groups: list[int], *, allowed: bool) -> None:
+        text = " ".join(map(str, groups))
+        if allowed and (groups or os.geteuid() == 0):
+            self._enter("groups", text)
+        elif groups:
+            why = "the user namespace, of a user without subordinate ids, denies setgroups"
+            self.parts.lost.append(f"process.user.additionalGids {text}: {why}")
 
     def _labels(self) -> None:
         """Add what is taken on at the next exec. That is the init's, but a label of SELinux is for

@@ -16,8 +16,44 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-ENOENT, EACCES, EPERM, ECHILD, ETIMEDOUT, EEXIST = 2, 13, 1, 10, 110, 17
+EPERM, ENOENT, ECHILD, EACCES, EINVAL, ETIMEDOUT = 1, 2, 10, 13, 22, 110
 MAX_SHOWN = 2048
+NEW_USER = 0x10000000
+FIELDS = {
+    ("oom-score", EACCES): (
+        "process.oomScoreAdj {score}",
+        "below the runtime's own takes CAP_SYS_RESOURCE on the host",
+    ),
+    ("rlimit", EPERM): (
+        "process.rlimits {resource}",
+        "raising a hard limit takes CAP_SYS_RESOURCE on the host",
+    ),
+    ("rlimit", EINVAL): ("process.rlimits {resource}", "is the soft limit above the hard one?"),
+    ("scheduler", EPERM): (
+        "process.scheduler",
+        "a lower nice value, or a real-time policy, takes CAP_SYS_NICE on the host",
+    ),
+    ("io-priority", EPERM): (
+        "process.ioPriority",
+        "the real-time class takes CAP_SYS_NICE on the host",
+    ),
+    ("affinity", EINVAL): (
+        "process.execCPUAffinity.final",
+        "name CPUs that the container may run on",
+    ),
+    ("groups", EINVAL): ("process.user.additionalGids {list}", "map them by linux.gidMappings"),
+    ("privileges", EINVAL): (
+        "process.user {uid}:{gid}",
+        "map both by linux.uidMappings and linux.gidMappings",
+    ),
+}
+"""What config.json calls that which failed for its value, and what to do."""
+OWNERS = {
+    "proc": ("pid", 0x20000000),
+    "sysfs": ("network", 0x40000000),
+    "mqueue": ("ipc", 0x8000000),
+}
+"""File systems that only the owner of a namespace mounts."""
 
 
 def main(bin_: str, words: list[str]) -> int:
@@ -86,11 +122,43 @@ def _message(plan: Plan, index: int, number: int, error: int) -> str:
             f"unable to start container process: chdir to cwd ({str(operation['path'])!r}) set in "
             f"config.json failed: {reason}"
         )
+    cause = _of_field(operation, error) or _of_namespaces(plan, operation, error)
+    if cause:
+        return f"unable to start container process: {cause[0]}: {reason} ({cause[1]})"
     from ..native import explain
 
     return "unable to start container process: " + str(
         explain(plan, _Failure(index, number, error))
     )
+
+
+def _of_field(operation: Operation, error: int) -> tuple[str, str] | None:
+    """Return the field whose value the kernel refused, and what to do about it."""
+    if (operation.name, error) not in FIELDS:
+        return None
+    from ..drivers.parts import RLIMITS
+
+    field, hint = FIELDS[operation.name, error]
+    values = dict(zip(operation.verb.names, operation.values, strict=True))
+    if operation.name == "rlimit":
+        values["resource"] = "RLIMIT_" + RLIMITS[int(str(operation["resource"]))].upper()
+    return field.format(**values), hint
+
+
+def _of_namespaces(plan: Plan, operation: Operation, error: int) -> tuple[str, str] | None:
+    """Return what failed for lack of a namespace, and which one that is."""
+    if error != EPERM:
+        return None
+    kinds = ("clone", "unshare", "join")
+    flags = [int(str(each["flags"])) for each in plan.operations if each.name in kinds]
+    if operation.name == "clone" and not any(each & NEW_USER for each in flags):
+        return "linux.namespaces", "an ordinary user's container needs a user namespace"
+    if operation.name == "fsmount" and operation["type"] in OWNERS:
+        kind, flag = OWNERS[str(operation["type"])]
+        if not any(each & flag for each in flags):
+            hint = f"it takes the container's own {kind} namespace; else bind the host's"
+            return f"a new {operation['type']}", hint
+    return None
 
 
 class _Failure(Exception):
