@@ -112,6 +112,12 @@ CHANGES = {
     "no args": (("process", "args"), [], "process.args is empty"),
     "number": (("process", "user", "uid"), "0", "process.user.uid is '0', not a whole number"),
     "range": (("process", "user", "uid"), 1 << 32, "process.user.uid is 4294967296"),
+    "no user": (("process", "user", "uid"), (1 << 32) - 1, "process.user.uid is 4294967295"),
+    "no group": (
+        ("process", "user", "additionalGids"),
+        [5, (1 << 32) - 1],
+        "process.user.additionalGids[1] is 4294967295",
+    ),
     "boolean": (("root", "readonly"), 1, "root.readonly is 1, not true or false"),
     "NUL": (("hostname",), "a\0b", "hostname contains a NUL byte"),
     "surrogate": (("hostname",), "\ud800", "hostname"),
@@ -297,6 +303,9 @@ def test_checkpoints_need_criu(container: Container, verb: str) -> None:
         ["--log-format", "xml", "list"],
         ["exec", "x"],
         ["update", "x", "y"],
+        ["run", "--preserve-fds", "²", "x"],
+        ["events", "--interval", "²s", "x"],
+        ["events", "--interval", "1m30", "x"],
     ],
 )
 def test_command_lines_that_make_no_sense(container: Container, words: list[str]) -> None:
@@ -304,6 +313,32 @@ def test_command_lines_that_make_no_sense(container: Container, words: list[str]
     assert done.returncode in (1, 255)
     assert done.stderr.count(b"level=error") == 1
     assert b"Traceback" not in done.stderr
+
+
+@rooted
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--user", "4294967295"],  # which setresuid(2) takes for no change: it would be root
+        ["--user", "1:4294967295"],
+        ["--user", "99999999999"],
+        ["--user", "²"],
+        ["--additional-gids", "4294967296"],
+        ["--additional-gids", "²"],
+    ],
+)
+def test_exec_refuses_ids_that_there_are_not(container: Container, words: list[str]) -> None:
+    done = container.idle().exec("/bin/true", given=tuple(words))
+    assert done.returncode == 255
+    assert b"level=error" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@rooted
+def test_update_refuses_numbers_that_are_none(container: Container) -> None:
+    done = container.idle().call("update", "--memory", "²", container.id)
+    assert done.returncode == 1
+    assert b"is no number" in done.stderr
 
 
 # Killed in the middle.

@@ -11,6 +11,7 @@ from ..errors import SpecError
 from .document import check, dump, parse, read_file
 from .schema import CONFIG
 from .store import make, remove_files, write_record
+from .words import is_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ INIT = os.path.join(os.path.dirname(os.path.dirname(__file__)), "bin", "viscum-o
 def check_version(version: str) -> None:
     """Refuse a version of the specification that is not compatible: another major one."""
     parts = version.partition("-")[0].partition("+")[0].split(".")
-    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
+    if len(parts) != 3 or not all(map(is_number, parts)):
         raise SpecError(f"ociVersion {version!r} is no version", hint="such as 1.2.0")
     if int(parts[0]) != 1:
         raise SpecError(f"ociVersion {version!r} is not supported", hint="1.x.y is")
@@ -108,7 +109,7 @@ def check_preserved(text: str) -> int:
     """Return how many descriptors are to be preserved; each must be open."""
     if not text:
         return 0
-    if not text.isdigit() or int(text) > 1024:
+    if not is_number(text) or int(text) > 1024:
         raise SpecError(f"preserve-fds {text!r} is not a small number")
     for number in range(3, 3 + int(text)):
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["main", "usage"]
 
 TICK_NS = 10_000_000
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+_SECONDS = {"us": 1e-6, "µs": 1e-6, "ms": 0.001, "s": 1, "m": 60, "h": 3600}
+_PART = re.compile("([0-9]+(?:[.][0-9]*)?|[.][0-9]+)(us|µs|ms|s|m|h)", re.ASCII)
 
 
 def _find(stored: Stored, file: str) -> str:
@@ -129,11 +131,11 @@ def usage(stored: Stored) -> dict[str, object]:
 
 
 def _interval(text: str) -> float:
-    for unit in ("ms", "s", "m", "h"):
-        number = text.removesuffix(unit)
-        if number != text and number.replace(".", "", 1).isdigit() and float(number) > 0:
-            return float(number) * _SECONDS[unit]
-    raise SpecError(f"interval {text!r} is not a duration above zero", hint="such as 5s")
+    """Return the seconds of a duration as Go writes it, such as 1m30s."""
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
+    if _PART.sub("", text) or seconds <= 0:
+        raise SpecError(f"interval {text!r} is not a duration above zero", hint="such as 5s")
+    return seconds
 
 
 def _print(kind: str, stored: Stored, data: object = None) -> None:

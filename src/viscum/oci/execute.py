@@ -9,8 +9,9 @@ from ..drivers.container import compile_inside
 from ..errors import HostError, MachineError, SpecError
 from .create import INIT, Launch, check_preserved, connect, full_identity, states_of
 from .document import check, parse, read_file
-from .schema import PROCESS
+from .schema import PROCESS, USER
 from .store import open_stored, start_time
+from .words import is_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 
 def _read_user(text: str) -> dict[str, int]:
     uid, mark, gid = text.partition(":")
-    if not uid.isdigit() or (mark and not gid.isdigit()):
+    if not is_number(uid) or (mark and not is_number(gid)):
         raise SpecError(f"user {text!r} is not made of numbers", hint="UID[:GID]")
     return {"uid": int(uid), **({"gid": int(gid)} if mark else {})}
 
@@ -44,11 +45,12 @@ def _from_words(call: Call, own: dict[str, Any]) -> dict[str, Any]:
         process["user"] = {**own.get("user", {}), **_read_user(given.text("user"))}
     groups = [word for text in given.many("additional-gids") for word in text.split(",")]
     if groups:
-        if not all(group.isdigit() for group in groups):
+        if not all(map(is_number, groups)):
             raise SpecError(f"additional-gids {groups!r} are not numbers")
         user = process.get("user", {})
         have = user.get("additionalGids", [])
         process["user"] = {**user, "additionalGids": [*have, *map(int, groups)]}
+    check(process.get("user", {}), USER, "process.user")
     process["env"] = [*own.get("env", []), *given.many("env")]
     if given.on("no-new-privs"):
         process["noNewPrivileges"] = True
