@@ -65,7 +65,9 @@ static void say(const struct oci_call *call, const char *level, const char *text
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
     append_json(quoted, sizeof quoted, text);
     int json = call->log_format && !strcmp(call->log_format, "json");
-    int fd = call->log ? open(call->log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644) : -1;
+    const char *log = call->log && *call->log ? call->log : NULL;
+    int fd = log ? open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644) : -1;
+    if (log && fd < 0) fprintf(stderr, "viscum-oci: log %s: %s\n", log, strerror(errno));
     for (int i = 0; i < 2; i++) {
         int to = i ? 2 : fd;
         if (to < 0) continue;
@@ -184,16 +186,17 @@ static int read_globals(struct oci_call *call) {
             call->root = value;
         else if ((value = option(call->argv, call->argc, &i, "log")))
             call->log = value;
-        else if ((value = option(call->argv, call->argc, &i, "log-format")))
+        else if ((value = option(call->argv, call->argc, &i, "log-format"))) {
             call->log_format = value;
-        else if (option(call->argv, call->argc, &i, "rootless") ||
-                 option(call->argv, call->argc, &i, "criu"))
+            if (strcmp(value, "text") && strcmp(value, "json")) return 0;
+        } else if (option(call->argv, call->argc, &i, "rootless") ||
+                   option(call->argv, call->argc, &i, "criu"))
             continue;
         else if (strcmp(word, "debug") && strncmp(word, "debug=", 6) &&
                  strcmp(word, "systemd-cgroup") && strncmp(word, "systemd-cgroup=", 15))
             return 0;
     }
-    call->verb = i;
+    if (i < call->argc) call->verb = i;
     return i < call->argc;
 }
 

@@ -301,6 +301,7 @@ def test_checkpoints_need_criu(container: Container, verb: str) -> None:
         ["state"],
         ["state", "a", "b"],
         ["--log-format", "xml", "list"],
+        ["--log-format", "xml", "state", "x"],
         ["exec", "x"],
         ["update", "x", "y"],
         ["run", "--preserve-fds", "²", "x"],
@@ -313,6 +314,40 @@ def test_command_lines_that_make_no_sense(container: Container, words: list[str]
     assert done.returncode in (1, 255)
     assert done.stderr.count(b"level=error") == 1
     assert b"Traceback" not in done.stderr
+
+
+@rooted
+@pytest.mark.parametrize("words", [[], ["--debug"], ["help"], ["--help"]])
+def test_without_a_verb_there_is_help(container: Container, words: list[str]) -> None:
+    done = container.call(*words)
+    assert done.returncode == 0, done.stderr
+    assert b"commands:" in done.stdout
+
+
+@rooted
+@pytest.mark.parametrize("words", [["state", "x"], ["events", "x"]])
+def test_log_that_cannot_be_written_is_told(container: Container, words: list[str]) -> None:
+    done = container.call("--log", container.folder / "nosuch/log", *words)
+    assert done.returncode == 1
+    assert b"nosuch/log: no such file or directory" in done.stderr.lower()
+    assert b"does not exist" in done.stderr
+
+
+@rooted
+def test_flags_have_values_as_those_of_go(container: Container) -> None:
+    container.idle()
+    assert container.kill("0", "--all=true").returncode == 0
+    assert container.kill("0", "-a=true").returncode == 0
+    assert container.delete("--force=true").returncode == 0
+    assert container.call("state", container.id).returncode == 1
+
+
+@rooted
+@pytest.mark.parametrize("word", ["RTMINx", "RTMIN+", "RTMIN+31", "RTMIN-1", "RTMAX+1", "RTMAX--1"])
+def test_realtime_signal_that_there_is_not(container: Container, word: str) -> None:
+    done = container.idle().kill(word)
+    assert done.returncode == 1
+    assert b"unknown signal" in done.stderr
 
 
 @rooted

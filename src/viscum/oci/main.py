@@ -63,7 +63,8 @@ class Call:
                 with open(self.log, "a", encoding="utf-8") as file:
                     file.write(line + "\n")
             except OSError as error:
-                print(f"viscum-oci: {error}", file=sys.stderr)
+                reason = (error.strerror or "").lower()
+                print(f"viscum-oci: log {self.log}: {reason}", file=sys.stderr)
         print(line, file=sys.stderr)
 
     def warn(self, message: str) -> None:
