@@ -12,6 +12,8 @@ import pytest
 
 from needs import needs
 
+from .container import GUARDED, is_unified
+
 if TYPE_CHECKING:
     from .container import ConsoleSocket, Container
 
@@ -100,6 +102,47 @@ def test_exec_of_a_missing_command_is_an_error(running: Container) -> None:
     assert done.returncode != 0
     assert b"nosuch" in done.stderr
     assert b"not found" in done.stderr
+
+
+def test_exec_in_a_folder_that_is_not_there_is_an_error(running: Container) -> None:
+    done = running.exec("/bin/true", given=("--cwd", "/nosuch"))
+    assert done.returncode != 0
+    assert b"no such file or directory" in done.stderr.lower()
+    assert not (running.rootfs / "nosuch").exists()
+
+
+@pytest.mark.v2
+def test_exec_enters_a_group_of_the_containers(running: Container) -> None:
+    group = running.cgroup("pids") / "below"
+    group.mkdir()
+    name = "pids:below" if not is_unified() else "below"
+    done = running.exec("cat", "/proc/self/cgroup", given=("--cgroup", name))
+    assert f"/{running.id}/below" in done.stdout.decode(), done.stderr
+
+
+@pytest.mark.v2
+def test_exec_keeps_out_of_groups_that_are_not_there(running: Container) -> None:
+    done = running.exec("/bin/true", given=("--cgroup", "nosuch"))
+    assert done.returncode != 0
+    assert b"nosuch" in done.stderr
+
+
+@pytest.mark.v2
+@pytest.mark.skipif(not is_unified(), reason="groups of version 1 take processes all the time")
+def test_exec_follows_the_first_process_into_a_group_below(container: Container) -> None:
+    container.namespace("cgroup")
+    container.mount("/sys/fs/cgroup", "cgroup2", "cgroup", "rw", *GUARDED)
+    container.script(
+        "cd /sys/fs/cgroup; mkdir init; echo 1 >init/cgroup.procs;"
+        " echo +pids >cgroup.subtree_control; exec sleep 1000"
+    )
+    container.started()
+    group = container.cgroup("pids")
+    while not group.joinpath("cgroup.subtree_control").read_text().strip():
+        time.sleep(0.01)
+        group = container.cgroup("pids").parent
+    done = container.exec("cat", "/proc/self/cgroup")
+    assert done.stdout == b"0::/init\n", done.stderr
 
 
 def test_exec_needs_a_running_container(container: Container) -> None:

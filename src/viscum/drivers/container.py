@@ -395,7 +395,7 @@ def compile_inside(
         parts.enter.append(op("await"))
     cpus = process.affinity()
     private_ids = user or not full_identity
-    process.enter(bundle.linux.get("seccomp"), private_ids=private_ids)
+    process.enter(bundle.linux.get("seccomp"), private_ids=private_ids, makes_cwd=False)
     boot = process.boot([])
     operations = [*parts.load, *parts.prepare, op("clone", 0, into), *parts.adopt, *parts.enter]
     plan = Plan([*operations, boot])

@@ -112,13 +112,15 @@ class ProcessBuilder:
         mask = _cpu_mask(given["initial"], f"{where}.initial") if given.get("initial") else 0
         return tuple(cpu for cpu in range(mask.bit_length()) if mask >> cpu & 1)
 
-    def enter(self, seccomp: dict[str, Any] | None, *, private_ids: bool) -> None:
-        """Add everything from the working folder to the filter."""
+    def enter(
+        self, seccomp: dict[str, Any] | None, *, private_ids: bool, makes_cwd: bool = True
+    ) -> None:
+        """Add everything from the working folder, which may have to be made, to the filter."""
         process = self.process
         cwd = process["cwd"]
         if not cwd.startswith("/"):
             raise SpecError(f"process.cwd {cwd!r} is not an absolute path")
-        self._enter("inner-folder", cwd, 1)
+        self._enter("inner-folder", cwd, int(makes_cwd))
         self._streams()
         self._limits()
         self._scheduling()

@@ -111,9 +111,28 @@ def _groups(call: Call, stored: Stored) -> list[str]:
         for each in asked:
             controllers, mark, path = each.rpartition(":")
             if not mark or os.path.basename(os.path.dirname(folder)) in controllers.split(","):
-                below = os.path.normpath("/" + path)
-        folders.append(folder + below.rstrip("/"))
+                below = os.path.normpath("/" + path).rstrip("/")
+        if below and not os.path.isdir(folder + below):
+            raise SpecError(f"cgroup {folder + below}: no such file or directory")
+        folders.append(folder + below if below else _group_of_first(folder, stored.pid))
     return folders
+
+
+def _group_of_first(folder: str, pid: int) -> str:
+    """Return the group to enter: where the container hands controllers on to groups below
+    its own, as systemd does in it, its own takes no process, and its first one is in one of those.
+    """
+    try:
+        with open(f"{folder}/cgroup.subtree_control", "rb") as file:
+            if not file.read().strip():
+                return folder
+    except OSError:  # version 1
+        return folder
+    for place, _, _ in os.walk(folder):
+        with open(f"{place}/cgroup.procs", "rb") as file:
+            if str(pid).encode() in file.read().split():
+                return place
+    return folder
 
 
 def _classes(config: dict[str, Any], identity: str) -> tuple[str, ...]:
