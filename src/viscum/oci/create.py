@@ -105,18 +105,27 @@ def connect(path: str, what: str) -> int:
         raise SpecError(f"{what} {path!r}: {reason.lower()}") from None
 
 
-def check_preserved(text: str) -> int:
-    """Return how many descriptors are to be preserved; each must be open."""
-    if not text:
-        return 0
-    if not is_number(text) or int(text) > 1024:
+def check_preserved(text: str, listening: int = 0) -> int:
+    """Return how many descriptors are to be preserved, after those of sockets that are passed on;
+    each must be open.
+    """
+    if text and (not is_number(text) or int(text) > 1024):
         raise SpecError(f"preserve-fds {text!r} is not a small number")
-    for number in range(3, 3 + int(text)):
+    count = listening + int(text or 0)
+    for number in range(3, 3 + count):
         try:
             os.fstat(number)
         except OSError:
-            raise SpecError(f"preserve-fds {text}: descriptor {number} is not open") from None
-    return int(text)
+            option = f"preserve-fds {text}" if text else f"LISTEN_FDS={listening}"
+            raise SpecError(f"{option}: descriptor {number} is not open") from None
+    return count
+
+
+def listening_sockets() -> int:
+    """Return how many sockets were passed to this process for the container (sd_listen_fds(3))."""
+    text = os.environ.get("LISTEN_FDS", "")
+    mine = os.environ.get("LISTEN_PID") == str(os.getpid())
+    return min(int(text), 1024) if mine and is_number(text) else 0
 
 
 class Launch:
@@ -185,12 +194,16 @@ def class_of_service(config: dict[str, Any], identity: str) -> ClassOfService | 
 def main(call: Call) -> int:
     """Create a container, and with `run` start it."""
     given, identity = call.given, call.words[0]
-    preserve = check_preserved(given.text("preserve-fds"))
+    listening = listening_sockets()
+    preserve = check_preserved(given.text("preserve-fds"), listening)
     bundle = os.path.realpath(given.text("bundle") or ".")
     data, config = read_config(bundle)
     process = config.get("process")
     if not process:
         raise SpecError("process is missing")
+    if listening:
+        told = (f"LISTEN_FDS={listening}", "LISTEN_PID=1")
+        process = {**process, "env": [*process.get("env", []), *told]}
     rootfs = os.path.normpath(os.path.join(bundle, config["root"]["path"]))
     folder = make(call.root, identity)
     launch = Launch(call, call.verb, folder)
