@@ -58,7 +58,8 @@ static void append_json(char *out, size_t size, const char *text) {
     out[n] = 0;
 }
 
-/* One line in the log, in the format asked for; and on stderr, where that is not the log. */
+/* One line in the log, in the format asked for. Where that is a file, stderr has the bare text:
+ * whoever called shows it to people. */
 static void say(const struct oci_call *call, const char *level, const char *text) {
     char quoted[8192], when[64];
     time_t now = time(NULL);
@@ -68,15 +69,14 @@ static void say(const struct oci_call *call, const char *level, const char *text
     const char *log = call->log && *call->log ? call->log : NULL;
     int fd = log ? open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644) : -1;
     if (log && fd < 0) fprintf(stderr, "viscum-oci: log %s: %s\n", log, strerror(errno));
-    for (int i = 0; i < 2; i++) {
-        int to = i ? 2 : fd;
-        if (to < 0) continue;
-        if (json)
-            dprintf(to, "{\"level\":\"%s\",\"msg\":\"%s\",\"time\":\"%s\"}\n", level, quoted, when);
-        else
-            dprintf(to, "time=\"%s\" level=%s msg=\"%s\"\n", when, level, quoted);
-    }
-    if (fd >= 0) close(fd);
+    int to = fd < 0 ? 2 : fd;
+    if (json)
+        dprintf(to, "{\"level\":\"%s\",\"msg\":\"%s\",\"time\":\"%s\"}\n", level, quoted, when);
+    else
+        dprintf(to, "time=\"%s\" level=%s msg=\"%s\"\n", when, level, quoted);
+    if (fd < 0) return;
+    close(fd);
+    dprintf(2, "%s\n", text);
 }
 
 int oci_fail(const struct oci_call *call, const char *format, ...) {

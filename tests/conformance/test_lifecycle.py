@@ -322,6 +322,16 @@ def test_errors_go_to_the_log_in_json(container: Container, runtime: Runtime) ->
     assert any(line["level"] == "error" and "/no/such/program" in line["msg"] for line in lines)
 
 
+@pytest.mark.parametrize("verb", ["state", "exec"])
+def test_errors_beside_a_log_are_told_as_text(runtime: Runtime, verb: str) -> None:
+    words = ["--log", runtime.folder / "log.json", "--log-format", "json"]
+    done = runtime.call(*words, verb, "nosuch", *(["/bin/true"] if verb == "exec" else []))
+    assert done.returncode != 0
+    assert done.stderr.strip()
+    assert b"{" not in done.stderr
+    assert b"level=" not in done.stderr
+
+
 @pytest.mark.v2
 def test_update_changes_limits(container: Container) -> None:
     container.linux["resources"]["memory"] = {"limit": 64 << 20}
