@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -161,7 +163,10 @@ int oci_python(const struct oci_call *call, const char *const *before, int wait)
     int status;
     if (!wait) return become_python(call, before);
     pid_t pid = vfork();
-    if (pid == 0) _exit(become_python(call, before));
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* and so do the hooks that it runs */
+        _exit(become_python(call, before));
+    }
     if (pid < 0) return oci_fail(call, "cannot start a process: %s", strerror(errno));
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
@@ -224,6 +229,14 @@ static const char *default_root(void) {
     return root;
 }
 
+/* viscum-oci-hook PROGRAM ARGUMENTS...: what Python starts hooks with, which end with it. */
+static int become_hook(char **words) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    execv(words[0], words + 1);
+    fprintf(stderr, "%s\n", strerror(errno));
+    return 127;
+}
+
 static const struct {
     const char *name;
     int (*run)(const struct oci_call *, int, char **);
@@ -234,6 +247,7 @@ int main(int argc, char **argv) {
     static char bin[PATH_MAX];
     struct oci_call call = {.bin = bin, .argc = argc, .argv = argv};
     if (argc && !strcmp(argv[0], "viscum-oci-launch")) return oci_launch(&call, argc, argv);
+    if (argc > 1 && !strcmp(argv[0], "viscum-oci-hook")) return become_hook(argv + 1);
     ssize_t length = readlink("/proc/self/exe", bin, sizeof bin - 1);
     if (length <= 0) {
         fprintf(stderr, "viscum-oci: /proc/self/exe: %s\n", strerror(errno));

@@ -153,6 +153,11 @@ CHANGES = {
     "label": (("process", "selinuxLabel"), "a:b:c", "selinuxLabel"),
     "label of two lines": (("process", "selinuxLabel"), "a:b:c\n", "is no label of SELinux"),
     "long label": (("linux", "mountLabel"), "a" * 4096, "is no label of SELinux"),
+    "no time": (
+        ("hooks",),
+        {"poststop": [{"path": "/bin/true", "timeout": 0}]},
+        "hooks.poststop[0].timeout is 0",
+    ),
     "unified": (("linux", "resources", "unified"), {"../x": "1"}, "unified"),
 }
 

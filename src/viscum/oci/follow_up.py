@@ -10,12 +10,13 @@ from .main import Call, _read_globals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, BinaryIO
 
     from ..plan import Operation, Plan
 
 __all__ = ["main"]
 
+SIGKILL = 9
 ENOENT, EACCES, EPERM, ECHILD, ETIMEDOUT, EEXIST = 2, 13, 1, 10, 110, 17
 MAX_SHOWN = 2048
 
@@ -134,34 +135,47 @@ def _run_hooks(bin_: str, words: list[str]) -> int:
     before, after = state_halves(config, stored.id, stored.text("bundle"), status)
     pid = stored.pid if kind == "poststart" else 0
     for hook in config.get("hooks", {}).get(kind, []):
-        problem = run_hook(hook, before + str(pid) + after)
+        problem = run_hook(bin_, hook, before + str(pid) + after)
         if problem:
             call.warn(f"error running {kind} hook {hook['path']!r}: {problem}")
     return 0
 
 
-def run_hook(hook: dict[str, Any], state: str) -> str:
-    """Run one hook with the state on its standard input; return what went wrong."""
+def run_hook(bin_: str, hook: dict[str, Any], state: str) -> str:
+    """Run one hook with the state on its standard input; return what went wrong.
+
+    It ends with this process; once its time is over, with whatever it started. What it leaves
+    running may keep its output: that is a file, whose end nobody waits for.
+    """
     import subprocess
 
     path, timeout = hook["path"], hook.get("timeout")
     pairs = [pair.partition("=") for pair in hook.get("env", [])]
-    try:
-        done = subprocess.run(
-            hook.get("args") or [path],
-            executable=path,
+    with _in_memory(state.encode()) as given, _in_memory(b"") as output:
+        process = subprocess.Popen(
+            ["viscum-oci-hook", path, *(hook.get("args") or [path])],
+            executable=f"{bin_}/viscum-oci",
             env={name: value for name, _, value in pairs},
-            input=state.encode(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=timeout,
-            check=False,
+            stdin=given,
+            stdout=output,
+            stderr=output,
+            process_group=0,
         )
-    except subprocess.TimeoutExpired:
-        return f"it was not over after {timeout} seconds"
-    except OSError as error:
-        return (error.strerror or "").lower()
-    if done.returncode == 0:
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, SIGKILL)
+            process.wait()
+            return f"it was not over after {timeout} seconds"
+        said = os.pread(output.fileno(), MAX_SHOWN, 0).decode("utf-8", "replace").strip()
+    if code == 0:
         return ""
-    said = done.stdout.decode("utf-8", "replace").strip()[:MAX_SHOWN]
-    return f"exit status {done.returncode}" + (f", it said: {said!r}" if said else "")
+    ended = f"exit status {code}" if code > 0 else f"signal {-code}"
+    return ended + (f", it said: {said!r}" if said else "")
+
+
+def _in_memory(data: bytes) -> BinaryIO:
+    file = open(os.memfd_create("viscum-hook"), "w+b", buffering=0)
+    file.write(data)
+    file.seek(0)
+    return file

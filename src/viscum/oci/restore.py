@@ -128,7 +128,7 @@ class Restore:
         for kind, status in RUNTIME_HOOKS:
             before, after = self.bundle.state(status)
             for hook in hooks.get(kind, []):
-                problem = run_hook(hook, before + str(pid) + after)
+                problem = run_hook(self.call.bin, hook, before + str(pid) + after)
                 if problem:
                     raise MachineError(f"error running hook {hook['path']!r}: {problem}")
 

@@ -1,7 +1,7 @@
 """What config.json may hold, by the runtime specification 1.2 for Linux, as plain data.
 
 A string is a simple type: "s" text, "b" boolean, "i32", "u16", "u32", "i64", "u64" numbers, "id" a
-user's or a group's (that of all ones tells system calls to change nothing),
+user's or a group's (that of all ones tells system calls to change nothing), "seconds" above zero,
 "f" a number with or without a fraction. A list of one element is a list of that; {"*": x} maps
 any name to x; other dictionaries are objects, a name that ends with "!" must be there.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["CONFIG", "PROCESS", "RESOURCES", "SECCOMP", "USER"]
 
 _IDS: Shape = [{"containerID!": "u32", "hostID!": "u32", "size!": "u32"}]
-_HOOKS: Shape = [{"path!": "s", "args": ["s"], "env": ["s"], "timeout": "i32"}]
+_HOOKS: Shape = [{"path!": "s", "args": ["s"], "env": ["s"], "timeout": "seconds"}]
 
 USER: Shape = {
     "uid": "id",
