@@ -153,6 +153,7 @@ CHANGES = {
     "label": (("process", "selinuxLabel"), "a:b:c", "selinuxLabel"),
     "label of two lines": (("process", "selinuxLabel"), "a:b:c\n", "is no label of SELinux"),
     "long label": (("linux", "mountLabel"), "a" * 4096, "is no label of SELinux"),
+    "no root": (("root", "path"), "", "root.path is empty"),
     "no time": (
         ("hooks",),
         {"poststop": [{"path": "/bin/true", "timeout": 0}]},
@@ -372,6 +373,23 @@ def test_exec_refuses_ids_that_there_are_not(container: Container, words: list[s
     assert done.returncode == 255
     assert b"level=error" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+@rooted
+def test_environment_is_kept_from_others(container: Container) -> None:
+    container.process["env"].append("SECRET=" + "x" * 1000)
+    container.idle()
+    for path in (container.runtime.root / container.id).iterdir():
+        assert path.name == "pid" or path.stat().st_mode & 0o077 == 0, path
+
+
+@rooted
+def test_environment_is_not_in_the_error(container: Container) -> None:
+    container.process["env"].append("SECRET=" + "x" * 200000)  # more than execve(2) takes
+    container.write()
+    text = assert_refused(container)
+    assert 'exec: "/bin/true": argument list too long' in text
+    assert "SECRET" not in text
 
 
 @rooted

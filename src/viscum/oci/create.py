@@ -10,7 +10,7 @@ from ..drivers.container import compile_container
 from ..errors import SpecError
 from .document import check, dump, parse, read_file
 from .schema import CONFIG
-from .store import make, remove_files, write_record
+from .store import make, remove_files, write_file, write_record
 from .words import is_number
 
 TYPE_CHECKING = False
@@ -49,6 +49,8 @@ def read_config(folder: str) -> tuple[bytes, Any]:
     data = read_file(f"{folder}/config.json", "configuration")
     config = check(parse(data, "config.json"), CONFIG, "")
     check_version(config["ociVersion"])
+    if not config["root"]["path"]:
+        raise SpecError("root.path is empty")
     return data, config
 
 
@@ -212,8 +214,7 @@ def main(call: Call) -> int:
         launch.flags = "fk" if given.on("keep") else "f"
     scope = service = None
     try:
-        with open(f"{folder}/config.json", "wb", buffering=0) as file:
-            file.write(data)
+        write_file(f"{folder}/config.json", data)
         os.mkfifo(f"{folder}/exec.fifo", 0o600)
         gate = os.open(f"{folder}/exec.fifo", os.O_RDWR | os.O_CLOEXEC)
         console = console_of(call, process, detached=detached)

@@ -82,6 +82,11 @@ def _message(plan: Plan, index: int, number: int, error: int) -> str:
         return _no_program(str(operation["file"]), error, reason)
     if operation.name in ("hook", "hook-inside"):
         return _hook_failed(plan, operation, error, reason)
+    if operation.name == "exec-boot":  # with arguments and environment, which may hold secrets
+        words = operation["arguments"]
+        assert isinstance(words, bytes)
+        name = words.partition(b"\0")[0].decode("utf-8", "replace")
+        return f'unable to start container process: exec: "{name}": {reason}'
     if operation.name == "inner-folder":
         return (
             f"unable to start container process: chdir to cwd ({str(operation['path'])!r}) set in "
