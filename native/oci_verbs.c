@@ -72,6 +72,7 @@ int oci_start(const struct oci_call *call, int argc, char **argv) {
     if (status == OCI_STOPPED) return oci_fail(call, "cannot start a container that has stopped");
     if (status == OCI_CREATING)
         return oci_fail(call, "cannot start a container that is still being created");
+    if (status == OCI_PAUSED) return oci_fail(call, "cannot start a container in the paused state");
     return oci_fail(call, "cannot start an already running container");
 }
 

@@ -241,6 +241,19 @@ def test_pause_and_resume(container: Container) -> None:
     assert container.status() == "running"
 
 
+@pytest.mark.v2
+def test_pause_before_the_start(container: Container) -> None:
+    container.process["args"] = ["/bin/sleep", "1000"]
+    container.create()
+    assert container.call("pause", container.id).returncode == 0
+    assert container.status() == "paused"
+    assert container.start().returncode != 0
+    assert container.call("resume", container.id).returncode == 0
+    assert container.status() == "created"
+    assert container.start().returncode == 0
+    assert container.status() == "running"
+
+
 def test_kill_ends_a_paused_container(container: Container) -> None:
     container.idle()
     container.call("pause", container.id)

@@ -83,9 +83,7 @@ def _message(plan: Plan, index: int, number: int, error: int) -> str:
     if operation.name in ("hook", "hook-inside"):
         return _hook_failed(plan, operation, error, reason)
     if operation.name == "exec-boot":  # with arguments and environment, which may hold secrets
-        words = operation["arguments"]
-        assert isinstance(words, bytes)
-        name = words.partition(b"\0")[0].decode("utf-8", "replace")
+        name = str(operation["arguments"], "utf-8", "replace").partition("\0")[0]  # type: ignore[arg-type]
         return f'unable to start container process: exec: "{name}": {reason}'
     if operation.name == "inner-folder":
         return (

@@ -176,11 +176,13 @@ class Stored:
             return "creating"
         if not self.lives():
             return "stopped"
+        if self.frozen():  # before it was started, too
+            return "paused"
         try:
             flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
             os.close(os.open(f"{self.folder}/exec.fifo", flags))
         except OSError:
-            return "paused" if self.frozen() else "running"
+            return "running"
         return "created"
 
     def config(self) -> Any:
