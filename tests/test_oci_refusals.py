@@ -376,6 +376,20 @@ def test_exec_refuses_ids_that_there_are_not(container: Container, words: list[s
 
 
 @rooted
+def test_error_of_the_kernel_names_the_field(container: Container) -> None:
+    container.namespace("network", "/etc/passwd")
+    container.write()
+    assert "linux.namespaces, '/etc/passwd'" in assert_refused(container)
+    container.namespace("network")
+    container.namespace("user")
+    ids = [{"containerID": 0, "hostID": 200000, "size": 10}]
+    container.linux["uidMappings"] = container.linux["gidMappings"] = ids
+    container.process["user"] = {"uid": 50, "gid": 0}
+    container.write()
+    assert "process.user" in assert_refused(container)
+
+
+@rooted
 def test_environment_is_kept_from_others(container: Container) -> None:
     container.process["env"].append("SECRET=" + "x" * 1000)
     container.idle()

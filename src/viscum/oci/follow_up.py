@@ -19,6 +19,24 @@ __all__ = ["main"]
 SIGKILL = 9
 ENOENT, EACCES, EPERM, ECHILD, ETIMEDOUT, EEXIST = 2, 13, 1, 10, 110, 17
 MAX_SHOWN = 2048
+FIELDS = {
+    "namespace": "linux.namespaces",
+    "join": "linux.namespaces",
+    "time-join": "linux.namespaces",
+    "map": "linux.uidMappings or linux.gidMappings",
+    "become": "linux.uidMappings or linux.gidMappings, which have no root",
+    "cgroup-write": "linux.resources",
+    "device-filter": "linux.resources.devices",
+    "privileges": "process.user or process.capabilities",
+    "groups": "process.user.additionalGids",
+    "rlimit": "process.rlimits",
+    "scheduler": "process.scheduler",
+    "io-priority": "process.ioPriority",
+    "affinity": "process.execCPUAffinity.final",
+    "personality": "linux.personality",
+    "seccomp": "linux.seccomp",
+}
+"""What operations come from."""
 
 
 def main(bin_: str, words: list[str]) -> int:
@@ -92,9 +110,19 @@ def _message(plan: Plan, index: int, number: int, error: int) -> str:
         )
     from ..native import explain
 
-    return "unable to start container process: " + str(
-        explain(plan, _Failure(index, number, error))
-    )
+    field = _field_of(plan, operation)
+    failed = explain(plan, _Failure(index, number, error))
+    return f"unable to start container process: {field + ': ' if field else ''}{failed}"
+
+
+def _field_of(plan: Plan, operation: Operation) -> str:
+    """Return the part of the configuration that an operation does; empty where it is plain."""
+    field = FIELDS.get(operation.name, "")
+    if operation.name in ("join", "time-join"):
+        for other in plan.operations:
+            if other.name == "namespace" and other["slot"] == operation.values[0]:
+                return f"{field}, {other['path']!r}"
+    return field
 
 
 class _Failure(Exception):
