@@ -278,7 +278,7 @@ def test_events_print_usage(container: Container) -> None:
 def test_events_print_what_limits_there_are_and_blocks(container: Container) -> None:
     limits = {"memory": {"limit": 64 << 20, "swap": 96 << 20}, "pids": {"limit": 50}}
     container.linux["resources"] |= limits
-    container.script("dd if=/bin/busybox of=/x bs=64k 2>/dev/null; sync; exec sleep 1000")
+    container.script("dd if=/bin/busybox of=/x bs=64k conv=fsync 2>/dev/null; exec sleep 1000")
     container.started()
     kind = "io.stat" if is_unified() else "blkio.bfq.io_service_bytes_recursive"
     file = container.cgroup("blkio") / kind
