@@ -116,7 +116,7 @@ int oci_record_open(const struct oci_call *call, const char *id, int lock,
     char *pid = read_at(record->folder, "pid", 64);
     if (pid) sscanf(pid, "%d %llu", &record->pid, &record->started);
     free(pid);
-    if (record->data) read_fields(record);
+    read_fields(record);
     return 0;
 }
 

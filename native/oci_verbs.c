@@ -37,6 +37,10 @@ int oci_state(const struct oci_call *call, int argc, char **argv) {
     struct oci_record r;
     if (argc != 2 || argv[1][0] == '-') return -1;
     if (oci_record_open(call, argv[1], 0, &r) < 0) return no_such(call, argv[1]);
+    if (!r.data) { /* whoever creates it has come no further than its folder */
+        errno = ENOENT;
+        return no_such(call, argv[1]);
+    }
     enum oci_status status = oci_status(&r);
     printf("{\n  \"ociVersion\": %s,\n  \"id\": \"%s\",\n  \"pid\": %d,\n  \"status\": \"%s\",\n"
            "  \"bundle\": %s,\n  \"rootfs\": %s,\n  \"created\": %s,\n",

@@ -376,6 +376,32 @@ def test_exec_refuses_ids_that_there_are_not(container: Container, words: list[s
 
 
 @rooted
+def test_container_that_was_hardly_begun(container: Container) -> None:
+    """Its folder is there, and nothing in it yet."""
+    folder = container.runtime.root / container.id
+    folder.mkdir()
+    for verb in ("state", "start", "kill", "delete", "exec", "pause", "resume", "update", "events"):
+        done = container.call(verb, container.id, *(["/bin/true"] if verb == "exec" else []))
+        assert done.returncode in (1, 255), verb
+        assert done.stderr.count(b"level=error") == 1, done.stderr
+    assert container.call("list").returncode == 0
+    assert container.delete("--force").returncode == 0
+    assert not folder.exists()
+
+
+@rooted
+def test_list_tells_of_the_others_beside_a_damaged_one(container: Container) -> None:
+    container.idle()
+    damaged = container.runtime.root / "damaged"
+    damaged.mkdir()
+    (damaged / "record").write_bytes(b"garbage\n" * 9)
+    done = container.call("list", "--format", "json")
+    assert [row["id"] for row in json.loads(done.stdout)] == [container.id]
+    assert b"damaged" in done.stderr
+    assert container.call("delete", "--force", "damaged").returncode == 0
+
+
+@rooted
 def test_error_of_the_kernel_names_the_field(container: Container) -> None:
     container.namespace("network", "/etc/passwd")
     container.write()

@@ -48,7 +48,7 @@ def main(call: Call) -> int:
     """Print usage once with --stats, else until the container ends."""
     interval = _interval(call.given.text("interval", "5s"))
     stored = open_stored(call.root, call.words[0])
-    if stored.status() == "stopped":
+    if stored.status() in ("stopped", "creating"):
         raise MachineError(f"container with id {stored.id} is not running")
     if call.given.on("stats"):
         _print("stats", stored, usage(stored))

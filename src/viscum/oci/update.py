@@ -154,7 +154,7 @@ def write_all(places: list[tuple[str, str]]) -> None:
 def main(call: Call) -> int:
     """Change the limits of a container."""
     stored = open_stored(call.root, call.words[0])
-    if stored.status() == "stopped":
+    if stored.status() in ("stopped", "creating"):
         raise MachineError(f"container not running: {stored.id}")
     resources = _resources(call)
     unified = not any(_is_v1(folder) for folder in stored.cgroups)
