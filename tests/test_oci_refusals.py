@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -223,13 +224,13 @@ def test_bundle_that_changes_underneath(container: Container) -> None:
     container.write()
     shutil.copy(real / "config.json", other / "config.json")
     text = f"while :; do ln -sfn {other} {link}; ln -sfn {real} {link}; done"
-    swapper = subprocess.Popen(["/bin/sh", "-c", text])
+    swapper = subprocess.Popen(["/bin/sh", "-c", text], process_group=0)
     try:
         for _ in range(10):
             done = container.call("run", "--bundle", link, container.id)
             assert done.stdout == b"ok\n" or b"no such file" in done.stderr, done.stderr
     finally:
-        swapper.kill()
+        os.killpg(swapper.pid, signal.SIGKILL)  # with the `ln` that it waits for
         swapper.wait()
 
 
