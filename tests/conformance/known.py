@@ -37,6 +37,7 @@ LACKS: dict[str, dict[str, str]] = {
         "test_events_print_what_limits_there_are_and_blocks": "prints nothing",
         "test_events_of_each_interval": "prints nothing",
         "test_pause_before_the_start": "calls it created",
+        "test_exec_whose_pid_file_cannot_be_written_is_ended": "ends with 1",
         "test_sockets_of_activation_are_passed_on[True]": "leaves LISTEN_FDS out",
         "test_sockets_of_activation_are_passed_on[False]": "passes on those of another process",
         "test_exec_enters_a_group_of_the_containers": "--cgroup counts with version 2 alone",

@@ -88,6 +88,17 @@ def test_exec_detached_writes_a_pid_file(running: Container) -> None:
     assert sorted(pids) == sorted([pid, running.pid])
 
 
+def test_exec_whose_pid_file_cannot_be_written_is_ended(running: Container) -> None:
+    path = running.folder / "nosuch/exec.pid"
+    done = running.exec("/bin/sleep", "1000", given=("--detach", "--pid-file", path))
+    assert done.returncode == 255
+    assert b"no such file or directory" in done.stderr.lower()
+    end = time.monotonic() + 5
+    while json.loads(running.call("ps", "--format", "json", running.id).stdout) != [running.pid]:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def test_exec_with_a_terminal(running: Container, console: ConsoleSocket) -> None:
     path = running.folder / "exec.pid"
     words = ["--tty", "--console-socket", console.path, "--detach", "--pid-file", str(path)]
