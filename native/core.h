@@ -158,6 +158,7 @@ struct vs_hook {
     const char *oom_score; /* that it runs with; empty: as it is */
     int status;            /* of its end: as wait(2) has it, -1 where its time was over */
     int err;               /* why it could not be executed */
+    long parent;
 };
 VS_PRIVATE int vs_run_hook(struct vs_hook *hook, char *stack, struct vs_fault *fault);
 

@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -58,23 +60,25 @@ static void append_json(char *out, size_t size, const char *text) {
     out[n] = 0;
 }
 
-/* One line in the log, in the format asked for; and on stderr, where that is not the log. */
+/* One line in the log, in the format asked for. Where that is a file, stderr has the bare text:
+ * whoever called shows it to people. */
 static void say(const struct oci_call *call, const char *level, const char *text) {
     char quoted[8192], when[64];
     time_t now = time(NULL);
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
     append_json(quoted, sizeof quoted, text);
     int json = call->log_format && !strcmp(call->log_format, "json");
-    int fd = call->log ? open(call->log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644) : -1;
-    for (int i = 0; i < 2; i++) {
-        int to = i ? 2 : fd;
-        if (to < 0) continue;
-        if (json)
-            dprintf(to, "{\"level\":\"%s\",\"msg\":\"%s\",\"time\":\"%s\"}\n", level, quoted, when);
-        else
-            dprintf(to, "time=\"%s\" level=%s msg=\"%s\"\n", when, level, quoted);
-    }
-    if (fd >= 0) close(fd);
+    const char *log = call->log && *call->log ? call->log : NULL;
+    int fd = log ? open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644) : -1;
+    if (log && fd < 0) fprintf(stderr, "viscum-oci: log %s: %s\n", log, strerror(errno));
+    int to = fd < 0 ? 2 : fd;
+    if (json)
+        dprintf(to, "{\"level\":\"%s\",\"msg\":\"%s\",\"time\":\"%s\"}\n", level, quoted, when);
+    else
+        dprintf(to, "time=\"%s\" level=%s msg=\"%s\"\n", when, level, quoted);
+    if (fd < 0) return;
+    close(fd);
+    dprintf(2, "%s\n", text);
 }
 
 int oci_fail(const struct oci_call *call, const char *format, ...) {
@@ -159,7 +163,10 @@ int oci_python(const struct oci_call *call, const char *const *before, int wait)
     int status;
     if (!wait) return become_python(call, before);
     pid_t pid = vfork();
-    if (pid == 0) _exit(become_python(call, before));
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* and so do the hooks that it runs */
+        _exit(become_python(call, before));
+    }
     if (pid < 0) return oci_fail(call, "cannot start a process: %s", strerror(errno));
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
@@ -184,16 +191,17 @@ static int read_globals(struct oci_call *call) {
             call->root = value;
         else if ((value = option(call->argv, call->argc, &i, "log")))
             call->log = value;
-        else if ((value = option(call->argv, call->argc, &i, "log-format")))
+        else if ((value = option(call->argv, call->argc, &i, "log-format"))) {
             call->log_format = value;
-        else if (option(call->argv, call->argc, &i, "rootless") ||
-                 option(call->argv, call->argc, &i, "criu"))
+            if (strcmp(value, "text") && strcmp(value, "json")) return 0;
+        } else if (option(call->argv, call->argc, &i, "rootless") ||
+                   option(call->argv, call->argc, &i, "criu"))
             continue;
         else if (strcmp(word, "debug") && strncmp(word, "debug=", 6) &&
                  strcmp(word, "systemd-cgroup") && strncmp(word, "systemd-cgroup=", 15))
             return 0;
     }
-    call->verb = i;
+    if (i < call->argc) call->verb = i;
     return i < call->argc;
 }
 
@@ -221,6 +229,14 @@ static const char *default_root(void) {
     return root;
 }
 
+/* viscum-oci-hook PROGRAM ARGUMENTS...: what Python starts hooks with, which end with it. */
+static int become_hook(char **words) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    execv(words[0], words + 1);
+    fprintf(stderr, "%s\n", strerror(errno));
+    return 127;
+}
+
 static const struct {
     const char *name;
     int (*run)(const struct oci_call *, int, char **);
@@ -231,6 +247,7 @@ int main(int argc, char **argv) {
     static char bin[PATH_MAX];
     struct oci_call call = {.bin = bin, .argc = argc, .argv = argv};
     if (argc && !strcmp(argv[0], "viscum-oci-launch")) return oci_launch(&call, argc, argv);
+    if (argc > 1 && !strcmp(argv[0], "viscum-oci-hook")) return become_hook(argv + 1);
     ssize_t length = readlink("/proc/self/exe", bin, sizeof bin - 1);
     if (length <= 0) {
         fprintf(stderr, "viscum-oci: /proc/self/exe: %s\n", strerror(errno));

@@ -74,6 +74,15 @@ static int state_file(struct reader *r) {
     return fd;
 }
 
+static void fail_hook(const char *path, int status) {
+    if (WIFEXITED(status))
+        dprintf(2, "viscum-oci: hook %s: exit status %d\n", path, WEXITSTATUS(status));
+    else
+        dprintf(2, "viscum-oci: hook %s: signal %d\n", path, WTERMSIG(status));
+    _exit(126);
+}
+
+/* Wait for a hook; one whose time is over is killed, as all else in the container by our end. */
 static void end_hook(pid_t pid, const char *path, int seconds) {
     struct timespec step = {0, 5000000};
     int status;
@@ -87,7 +96,7 @@ static void end_hook(pid_t pid, const char *path, int seconds) {
         }
         nanosleep(&step, NULL);
     }
-    if (status) fail("hook", path, ECHILD);
+    if (status) fail_hook(path, status);
 }
 
 static void run_hook(struct reader r) {
@@ -97,14 +106,16 @@ static void run_hook(struct reader r) {
     take_words(&r, argv);
     take_words(&r, envp);
     int input = state_file(&r);
+    volatile int error = 0; /* shared with the child, which runs in our memory until it executes */
     pid_t pid = vfork();
     if (pid == 0) {
         dup2(input, 0);
         execve(path, (char *const *)argv, (char *const *)envp);
+        error = errno;
         _exit(127);
     }
     close(input);
-    if (pid < 0) fail("hook", path, errno);
+    if (pid < 0 || error) fail("hook", path, error ? error : errno);
     end_hook(pid, path, seconds);
 }
 

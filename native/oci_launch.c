@@ -152,8 +152,11 @@ static int launch(struct oci_call *call, const struct order *order) {
         if (stays) vs_forget_signals(signals);
         return explain(call, order, &report);
     }
-    int code = strcmp(order->kind, "exec") ? settle(call, order, &plan, &m)
-                                           : write_pid_file(call, order->pid_file, m.pid);
+    int code;
+    if (strcmp(order->kind, "exec"))
+        code = settle(call, order, &plan, &m);
+    else
+        code = write_pid_file(call, order->pid_file, m.pid) ? 255 : 0;
     if (code) undo(call, order, &m);
     if (code || !stays) return code;
     int master = order->terminal < VS_SLOTS ? oci_terminal_receive(m.slots[order->terminal]) : -1;

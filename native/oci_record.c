@@ -116,7 +116,7 @@ int oci_record_open(const struct oci_call *call, const char *id, int lock,
     char *pid = read_at(record->folder, "pid", 64);
     if (pid) sscanf(pid, "%d %llu", &record->pid, &record->started);
     free(pid);
-    if (record->data) read_fields(record);
+    read_fields(record);
     return 0;
 }
 
@@ -142,10 +142,10 @@ static int is_frozen(const struct oci_record *record) {
 enum oci_status oci_status(const struct oci_record *record) {
     if (!record->pid) return OCI_CREATING;
     if (oci_start_time(record->pid) != record->started) return OCI_STOPPED;
+    if (is_frozen(record)) return OCI_PAUSED; /* before it was started, too */
     int gate = oci_open_gate(record);
     if (gate >= 0) close(gate);
-    if (gate >= 0) return OCI_CREATED;
-    return is_frozen(record) ? OCI_PAUSED : OCI_RUNNING;
+    return gate >= 0 ? OCI_CREATED : OCI_RUNNING;
 }
 
 const char *oci_status_name(enum oci_status status) {

@@ -19,6 +19,14 @@
 #define REMOVE_ATTEMPTS 2000
 #define MAX_NESTED      64
 
+/* A flag, by its name or the first letter of it, with one dash or two, as it is or "=true". */
+static int is_flag(const char *word, const char *name) {
+    size_t dashes = strspn(word, "-"), size = strcspn(word + dashes, "=");
+    const char *given = word + dashes, *value = given + size;
+    if (dashes < 1 || dashes > 2 || (*value && strcmp(value, "=true"))) return 0;
+    return (size == 1 || size == strlen(name)) && !strncmp(given, name, size);
+}
+
 static int no_such(const struct oci_call *call, const char *id) {
     if (errno == EINVAL) return 1; /* told already */
     if (errno != ENOENT) return oci_fail(call, "container %s: %s", id, strerror(errno));
@@ -29,6 +37,10 @@ int oci_state(const struct oci_call *call, int argc, char **argv) {
     struct oci_record r;
     if (argc != 2 || argv[1][0] == '-') return -1;
     if (oci_record_open(call, argv[1], 0, &r) < 0) return no_such(call, argv[1]);
+    if (!r.data) { /* whoever creates it has come no further than its folder */
+        errno = ENOENT;
+        return no_such(call, argv[1]);
+    }
     enum oci_status status = oci_status(&r);
     printf("{\n  \"ociVersion\": %s,\n  \"id\": \"%s\",\n  \"pid\": %d,\n  \"status\": \"%s\",\n"
            "  \"bundle\": %s,\n  \"rootfs\": %s,\n  \"created\": %s,\n",
@@ -64,6 +76,7 @@ int oci_start(const struct oci_call *call, int argc, char **argv) {
     if (status == OCI_STOPPED) return oci_fail(call, "cannot start a container that has stopped");
     if (status == OCI_CREATING)
         return oci_fail(call, "cannot start a container that is still being created");
+    if (status == OCI_PAUSED) return oci_fail(call, "cannot start a container in the paused state");
     return oci_fail(call, "cannot start an already running container");
 }
 
@@ -78,6 +91,19 @@ static const char *const signal_names[] = {
     [SIGIO] = "IO",     [SIGPWR] = "PWR",       [SIGSYS] = "SYS",
 };
 
+/* RTMIN+3, RTMAX-1; the C library keeps the first two for itself. */
+static int realtime_signal(const char *text) {
+    int up = !strncasecmp(text, "RTMIN", 5);
+    if (!up && strncasecmp(text, "RTMAX", 5)) return -1;
+    const char *step = text + 5;
+    if (!*step) return up ? 34 : 64;
+    char *end;
+    long count = strtol(step + 1, &end, 10);
+    if (*step != (up ? '+' : '-') || step[1] < '0' || step[1] > '9' || *end || count > 30)
+        return -1;
+    return up ? 34 + (int)count : 64 - (int)count;
+}
+
 static int signal_number(const char *text) {
     char *end;
     long number = strtol(text, &end, 10);
@@ -88,9 +114,7 @@ static int signal_number(const char *text) {
     if (!strcasecmp(text, "IOT")) return SIGABRT;
     if (!strcasecmp(text, "CLD")) return SIGCHLD;
     if (!strcasecmp(text, "POLL")) return SIGIO;
-    if (!strncasecmp(text, "RTMIN", 5)) return 34 + atoi(text + 5);
-    if (!strncasecmp(text, "RTMAX", 5)) return 64 + atoi(text + 5);
-    return -1;
+    return realtime_signal(text);
 }
 
 /* Send to the first process, which cannot be mistaken: its start time was compared after opening.
@@ -145,7 +169,7 @@ int oci_kill(const struct oci_call *call, int argc, char **argv) {
     const char *words[2] = {NULL, "TERM"};
     int all = 0, count = 0;
     for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--all") || !strcmp(argv[i], "-a"))
+        if (is_flag(argv[i], "all"))
             all = 1;
         else if ((argv[i][0] == '-' && count == 0) || count == 2)
             return -1;
@@ -269,7 +293,7 @@ int oci_delete(const struct oci_call *call, int argc, char **argv) {
     const char *id = NULL;
     int force = 0;
     for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--force") || !strcmp(argv[i], "-f"))
+        if (is_flag(argv[i], "force"))
             force = 1;
         else if (argv[i][0] == '-' || id)
             return -1;

@@ -574,6 +574,9 @@ static void hook_entry(void *argument) {
     uint64_t none = 0;
     default_signals();
     restore_signals(&none);
+    SYS(SYS_setpgid, 0, 0); /* so that whatever it starts can be ended with it */
+    SYS(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+    if (SYS(SYS_getppid) != h->parent) SYS(SYS_exit, 127); /* killed meanwhile */
     int null = (int)SYS(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC);
     int given[3] = {h->input, h->output, h->output};
     for (int i = 0; i < 3; i++) {
@@ -587,8 +590,8 @@ static void hook_entry(void *argument) {
     for (;;) SYS(SYS_exit, 127);
 }
 
-/* Wait for a hook; one whose time is over is killed. */
-static int end_hook(struct vs_hook *hook, int pidfd, struct vs_fault *fault) {
+/* Wait for a hook; one whose time is over is killed, with what it started. */
+static int end_hook(struct vs_hook *hook, long pid, int pidfd, struct vs_fault *fault) {
     struct pollfd poll = {.fd = pidfd, .events = POLLIN};
     int64_t limit[2] = {hook->timeout_ms / 1000, hook->timeout_ms % 1000 * 1000000};
     siginfo_t info = {0};
@@ -596,7 +599,7 @@ static int end_hook(struct vs_hook *hook, int pidfd, struct vs_fault *fault) {
     do ret = SYS(SYS_ppoll, &poll, 1, hook->timeout_ms ? limit : NULL, 0, SIGSET_BYTES);
     while (ret == -EINTR);
     int late = ret == 0;
-    if (late) SYS(SYS_pidfd_send_signal, pidfd, SIGKILL, 0, 0);
+    if (late) SYS(SYS_kill, -pid, SIGKILL);
     do ret = SYS(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED | __WALL, 0);
     while (ret == -EINTR);
     SYS(SYS_close, pidfd);
@@ -613,10 +616,11 @@ int vs_run_hook(struct vs_hook *hook, char *stack, struct vs_fault *fault) {
     int pidfd = -1;
     if (!stack && !region) return vs_refuse(fault, ENOMEM);
     hook->err = 0;
+    hook->parent = SYS(SYS_getpid);
     long pid = clone_helper(stack ? stack : region, CLONE_VFORK, -1, hook_entry, hook, &pidfd);
     if (region) give_region(region);
     if (pid < 0) return vs_refuse(fault, (int)-pid);
-    return end_hook(hook, pidfd, fault);
+    return end_hook(hook, pid, pidfd, fault);
 }
 
 /* Make a user namespace with the given maps and return a descriptor of it. */

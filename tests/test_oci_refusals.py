@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -62,7 +63,7 @@ def assert_refused(container: Container, *words: str) -> str:
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     errors = [line for line in lines if line["level"] == "error"]
     assert len(errors) == 1, lines
-    assert errors[0]["msg"] in json.loads(done.stderr.splitlines()[-1])["msg"]
+    assert errors[0]["msg"] == done.stderr.decode().splitlines()[-1]
     assert not (container.runtime.root / container.id).exists()
     assert not groups_of(container)
     return errors[0]["msg"]
@@ -112,6 +113,12 @@ CHANGES = {
     "no args": (("process", "args"), [], "process.args is empty"),
     "number": (("process", "user", "uid"), "0", "process.user.uid is '0', not a whole number"),
     "range": (("process", "user", "uid"), 1 << 32, "process.user.uid is 4294967296"),
+    "no user": (("process", "user", "uid"), (1 << 32) - 1, "process.user.uid is 4294967295"),
+    "no group": (
+        ("process", "user", "additionalGids"),
+        [5, (1 << 32) - 1],
+        "process.user.additionalGids[1] is 4294967295",
+    ),
     "boolean": (("root", "readonly"), 1, "root.readonly is 1, not true or false"),
     "NUL": (("hostname",), "a\0b", "hostname contains a NUL byte"),
     "surrogate": (("hostname",), "\ud800", "hostname"),
@@ -147,6 +154,12 @@ CHANGES = {
     "label": (("process", "selinuxLabel"), "a:b:c", "selinuxLabel"),
     "label of two lines": (("process", "selinuxLabel"), "a:b:c\n", "is no label of SELinux"),
     "long label": (("linux", "mountLabel"), "a" * 4096, "is no label of SELinux"),
+    "no root": (("root", "path"), "", "root.path is empty"),
+    "no time": (
+        ("hooks",),
+        {"poststop": [{"path": "/bin/true", "timeout": 0}]},
+        "hooks.poststop[0].timeout is 0",
+    ),
     "unified": (("linux", "resources", "unified"), {"../x": "1"}, "unified"),
 }
 
@@ -211,13 +224,13 @@ def test_bundle_that_changes_underneath(container: Container) -> None:
     container.write()
     shutil.copy(real / "config.json", other / "config.json")
     text = f"while :; do ln -sfn {other} {link}; ln -sfn {real} {link}; done"
-    swapper = subprocess.Popen(["/bin/sh", "-c", text])
+    swapper = subprocess.Popen(["/bin/sh", "-c", text], process_group=0)
     try:
         for _ in range(10):
             done = container.call("run", "--bundle", link, container.id)
             assert done.stdout == b"ok\n" or b"no such file" in done.stderr, done.stderr
     finally:
-        swapper.kill()
+        os.killpg(swapper.pid, signal.SIGKILL)  # with the `ln` that it waits for
         swapper.wait()
 
 
@@ -295,8 +308,12 @@ def test_checkpoints_need_criu(container: Container, verb: str) -> None:
         ["state"],
         ["state", "a", "b"],
         ["--log-format", "xml", "list"],
+        ["--log-format", "xml", "state", "x"],
         ["exec", "x"],
         ["update", "x", "y"],
+        ["run", "--preserve-fds", "²", "x"],
+        ["events", "--interval", "²s", "x"],
+        ["events", "--interval", "1m30", "x"],
     ],
 )
 def test_command_lines_that_make_no_sense(container: Container, words: list[str]) -> None:
@@ -304,6 +321,123 @@ def test_command_lines_that_make_no_sense(container: Container, words: list[str]
     assert done.returncode in (1, 255)
     assert done.stderr.count(b"level=error") == 1
     assert b"Traceback" not in done.stderr
+
+
+@rooted
+@pytest.mark.parametrize("words", [[], ["--debug"], ["help"], ["--help"]])
+def test_without_a_verb_there_is_help(container: Container, words: list[str]) -> None:
+    done = container.call(*words)
+    assert done.returncode == 0, done.stderr
+    assert b"commands:" in done.stdout
+
+
+@rooted
+@pytest.mark.parametrize("words", [["state", "x"], ["events", "x"]])
+def test_log_that_cannot_be_written_is_told(container: Container, words: list[str]) -> None:
+    done = container.call("--log", container.folder / "nosuch/log", *words)
+    assert done.returncode == 1
+    assert b"nosuch/log: no such file or directory" in done.stderr.lower()
+    assert b"does not exist" in done.stderr
+
+
+@rooted
+def test_flags_have_values_as_those_of_go(container: Container) -> None:
+    container.idle()
+    assert container.kill("0", "--all=true").returncode == 0
+    assert container.kill("0", "-a=true").returncode == 0
+    assert container.delete("--force=true").returncode == 0
+    assert container.call("state", container.id).returncode == 1
+
+
+@rooted
+@pytest.mark.parametrize("word", ["RTMINx", "RTMIN+", "RTMIN+31", "RTMIN-1", "RTMAX+1", "RTMAX--1"])
+def test_realtime_signal_that_there_is_not(container: Container, word: str) -> None:
+    done = container.idle().kill(word)
+    assert done.returncode == 1
+    assert b"unknown signal" in done.stderr
+
+
+@rooted
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--user", "4294967295"],  # which setresuid(2) takes for no change: it would be root
+        ["--user", "1:4294967295"],
+        ["--user", "99999999999"],
+        ["--user", "²"],
+        ["--additional-gids", "4294967296"],
+        ["--additional-gids", "²"],
+    ],
+)
+def test_exec_refuses_ids_that_there_are_not(container: Container, words: list[str]) -> None:
+    done = container.idle().exec("/bin/true", given=tuple(words))
+    assert done.returncode == 255
+    assert b"level=error" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@rooted
+def test_container_that_was_hardly_begun(container: Container) -> None:
+    """Its folder is there, and nothing in it yet."""
+    folder = container.runtime.root / container.id
+    folder.mkdir()
+    for verb in ("state", "start", "kill", "delete", "exec", "pause", "resume", "update", "events"):
+        done = container.call(verb, container.id, *(["/bin/true"] if verb == "exec" else []))
+        assert done.returncode in (1, 255), verb
+        assert done.stderr.count(b"level=error") == 1, done.stderr
+    assert container.call("list").returncode == 0
+    assert container.delete("--force").returncode == 0
+    assert not folder.exists()
+
+
+@rooted
+def test_list_tells_of_the_others_beside_a_damaged_one(container: Container) -> None:
+    container.idle()
+    damaged = container.runtime.root / "damaged"
+    damaged.mkdir()
+    (damaged / "record").write_bytes(b"garbage\n" * 9)
+    done = container.call("list", "--format", "json")
+    assert [row["id"] for row in json.loads(done.stdout)] == [container.id]
+    assert b"damaged" in done.stderr
+    assert container.call("delete", "--force", "damaged").returncode == 0
+
+
+@rooted
+def test_error_of_the_kernel_names_the_field(container: Container) -> None:
+    container.namespace("network", "/etc/passwd")
+    container.write()
+    assert "linux.namespaces, '/etc/passwd'" in assert_refused(container)
+    container.namespace("network")
+    container.namespace("user")
+    ids = [{"containerID": 0, "hostID": 200000, "size": 10}]
+    container.linux["uidMappings"] = container.linux["gidMappings"] = ids
+    container.process["user"] = {"uid": 50, "gid": 0}
+    container.write()
+    assert "process.user" in assert_refused(container)
+
+
+@rooted
+def test_environment_is_kept_from_others(container: Container) -> None:
+    container.process["env"].append("SECRET=" + "x" * 1000)
+    container.idle()
+    for path in (container.runtime.root / container.id).iterdir():
+        assert path.name == "pid" or path.stat().st_mode & 0o077 == 0, path
+
+
+@rooted
+def test_environment_is_not_in_the_error(container: Container) -> None:
+    container.process["env"].append("SECRET=" + "x" * 200000)  # more than execve(2) takes
+    container.write()
+    text = assert_refused(container)
+    assert 'exec: "/bin/true": argument list too long' in text
+    assert "SECRET" not in text
+
+
+@rooted
+def test_update_refuses_numbers_that_are_none(container: Container) -> None:
+    done = container.idle().call("update", "--memory", "²", container.id)
+    assert done.returncode == 1
+    assert b"is no number" in done.stderr
 
 
 # Killed in the middle.

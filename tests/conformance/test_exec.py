@@ -12,6 +12,8 @@ import pytest
 
 from needs import needs
 
+from .container import GUARDED, is_unified
+
 if TYPE_CHECKING:
     from .container import ConsoleSocket, Container
 
@@ -86,6 +88,17 @@ def test_exec_detached_writes_a_pid_file(running: Container) -> None:
     assert sorted(pids) == sorted([pid, running.pid])
 
 
+def test_exec_whose_pid_file_cannot_be_written_is_ended(running: Container) -> None:
+    path = running.folder / "nosuch/exec.pid"
+    done = running.exec("/bin/sleep", "1000", given=("--detach", "--pid-file", path))
+    assert done.returncode == 255
+    assert b"no such file or directory" in done.stderr.lower()
+    end = time.monotonic() + 5
+    while json.loads(running.call("ps", "--format", "json", running.id).stdout) != [running.pid]:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def test_exec_with_a_terminal(running: Container, console: ConsoleSocket) -> None:
     path = running.folder / "exec.pid"
     words = ["--tty", "--console-socket", console.path, "--detach", "--pid-file", str(path)]
@@ -100,6 +113,47 @@ def test_exec_of_a_missing_command_is_an_error(running: Container) -> None:
     assert done.returncode != 0
     assert b"nosuch" in done.stderr
     assert b"not found" in done.stderr
+
+
+def test_exec_in_a_folder_that_is_not_there_is_an_error(running: Container) -> None:
+    done = running.exec("/bin/true", given=("--cwd", "/nosuch"))
+    assert done.returncode != 0
+    assert b"no such file or directory" in done.stderr.lower()
+    assert not (running.rootfs / "nosuch").exists()
+
+
+@pytest.mark.v2
+def test_exec_enters_a_group_of_the_containers(running: Container) -> None:
+    group = running.cgroup("pids") / "below"
+    group.mkdir()
+    name = "pids:below" if not is_unified() else "below"
+    done = running.exec("cat", "/proc/self/cgroup", given=("--cgroup", name))
+    assert f"/{running.id}/below" in done.stdout.decode(), done.stderr
+
+
+@pytest.mark.v2
+def test_exec_keeps_out_of_groups_that_are_not_there(running: Container) -> None:
+    done = running.exec("/bin/true", given=("--cgroup", "nosuch"))
+    assert done.returncode != 0
+    assert b"nosuch" in done.stderr
+
+
+@pytest.mark.v2
+@pytest.mark.skipif(not is_unified(), reason="groups of version 1 take processes all the time")
+def test_exec_follows_the_first_process_into_a_group_below(container: Container) -> None:
+    container.namespace("cgroup")
+    container.mount("/sys/fs/cgroup", "cgroup2", "cgroup", "rw", *GUARDED)
+    container.script(
+        "cd /sys/fs/cgroup; mkdir init; echo 1 >init/cgroup.procs;"
+        " echo +pids >cgroup.subtree_control; exec sleep 1000"
+    )
+    container.started()
+    group = container.cgroup("pids")
+    while not group.joinpath("cgroup.subtree_control").read_text().strip():
+        time.sleep(0.01)
+        group = container.cgroup("pids").parent
+    done = container.exec("cat", "/proc/self/cgroup")
+    assert done.stdout == b"0::/init\n", done.stderr
 
 
 def test_exec_needs_a_running_container(container: Container) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -239,6 +241,19 @@ def test_pause_and_resume(container: Container) -> None:
     assert container.status() == "running"
 
 
+@pytest.mark.v2
+def test_pause_before_the_start(container: Container) -> None:
+    container.process["args"] = ["/bin/sleep", "1000"]
+    container.create()
+    assert container.call("pause", container.id).returncode == 0
+    assert container.status() == "paused"
+    assert container.start().returncode != 0
+    assert container.call("resume", container.id).returncode == 0
+    assert container.status() == "created"
+    assert container.start().returncode == 0
+    assert container.status() == "running"
+
+
 def test_kill_ends_a_paused_container(container: Container) -> None:
     container.idle()
     container.call("pause", container.id)
@@ -257,6 +272,38 @@ def test_events_print_usage(container: Container) -> None:
     assert event["data"]["cpu"]["usage"]["total"] > 0
     assert event["data"]["memory"]["usage"]["usage"] > 0
     assert event["data"]["pids"]["current"] == 1
+
+
+@pytest.mark.v2
+def test_events_print_what_limits_there_are_and_blocks(container: Container) -> None:
+    limits = {"memory": {"limit": 64 << 20, "swap": 96 << 20}, "pids": {"limit": 50}}
+    container.linux["resources"] |= limits
+    container.script("dd if=/bin/busybox of=/x bs=64k conv=fsync 2>/dev/null; exec sleep 1000")
+    container.started()
+    kind = "io.stat" if is_unified() else "blkio.bfq.io_service_bytes_recursive"
+    file = container.cgroup("blkio") / kind
+    data = json.loads(container.call("events", "--stats", container.id).stdout)["data"]
+    assert data["memory"]["usage"]["limit"] == 64 << 20
+    assert data["memory"]["swap"]["limit"] == 96 << 20
+    assert data["memory"]["swap"]["usage"] >= data["memory"]["usage"]["usage"] > 0
+    assert data["pids"]["limit"] == 50
+    if file.exists() and file.read_text().strip() not in ("", "Total 0"):
+        assert {"major", "minor", "op", "value"} <= set(data["blkio"]["ioServiceBytesRecursive"][0])
+    if not is_unified():
+        assert data["cpuset"]["cpus"] == sorted(os.sched_getaffinity(0))
+        assert len(data["cpu"]["usage"]["percpu_user"]) == os.cpu_count()
+
+
+@pytest.mark.v2
+def test_events_of_each_interval(container: Container) -> None:
+    container.idle()
+    words = container.runtime.words("events", "--interval", "100ms", container.id)
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as events:
+        assert events.stdout
+        lines = [json.loads(events.stdout.readline()) for _ in range(2)]
+        container.delete("--force")
+        assert events.wait(10) == 0
+    assert [line["type"] for line in lines] == ["stats", "stats"]
 
 
 def test_spec_writes_a_configuration(runtime: Runtime) -> None:
@@ -286,6 +333,16 @@ def test_errors_go_to_the_log_in_json(container: Container, runtime: Runtime) ->
     assert done.returncode != 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert any(line["level"] == "error" and "/no/such/program" in line["msg"] for line in lines)
+
+
+@pytest.mark.parametrize("verb", ["state", "exec"])
+def test_errors_beside_a_log_are_told_as_text(runtime: Runtime, verb: str) -> None:
+    words = ["--log", runtime.folder / "log.json", "--log-format", "json"]
+    done = runtime.call(*words, verb, "nosuch", *(["/bin/true"] if verb == "exec" else []))
+    assert done.returncode != 0
+    assert done.stderr.strip()
+    assert b"{" not in done.stderr
+    assert b"level=" not in done.stderr
 
 
 @pytest.mark.v2

@@ -203,6 +203,28 @@ def test_descriptors_can_be_preserved(container: Container) -> None:
     assert sorted(done.stdout.split()) == [b"0", b"1", b"2", b"3"]
 
 
+@pytest.mark.parametrize("mine", [True, False])
+def test_sockets_of_activation_are_passed_on(container: Container, *, mine: bool) -> None:
+    container.script("echo through >&4; echo $LISTEN_FDS,$LISTEN_PID >&3")
+    container.write()
+    first, second = container.folder / "first", container.folder / "second"
+    words = container.runtime.words(
+        *("run", "--preserve-fds", "1", "--bundle", container.folder, container.id)
+    )
+    import subprocess
+
+    text = f'exec 3>"$1" 4>"$2"; shift 2; LISTEN_FDS=1 LISTEN_PID={"$$" if mine else 1} exec "$@"'
+    done = subprocess.run(
+        ["/bin/sh", "-c", text, "sh", first, second, *words],
+        capture_output=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    assert first.read_text() == ("1,1\n" if mine else ",\n")
+    assert second.read_text() == ("through\n" if mine else "")
+
+
 def test_terminal_is_sent_over_the_console_socket(
     container: Container, console: ConsoleSocket
 ) -> None:

@@ -412,7 +412,7 @@ def compile_inside(
     cpus = process.affinity()
     private_ids = user or not full_identity
     seccomp, sets_groups = bundle.linux.get("seccomp"), allows_setgroups(str(pid))
-    process.enter(seccomp, private_ids=private_ids, sets_groups=sets_groups)
+    process.enter(seccomp, private_ids=private_ids, sets_groups=sets_groups, makes_cwd=False)
     boot = process.boot([])
     operations = [*parts.load, *parts.prepare, op("clone", 0, into), *parts.enter]
     plan = Plan([*operations, boot])

@@ -123,16 +123,21 @@ class ProcessBuilder:
         return tuple(cpu for cpu in range(mask.bit_length()) if mask >> cpu & 1)
 
     def enter(
-        self, seccomp: dict[str, Any] | None, *, private_ids: bool, sets_groups: bool
+        self,
+        seccomp: dict[str, Any] | None,
+        *,
+        private_ids: bool,
+        sets_groups: bool,
+        makes_cwd: bool = True,
     ) -> None:
-        """Add everything from the working folder to the filter. `sets_groups`: whether the user
-        namespace allows setgroups(2).
+        """Add everything from the working folder, which may have to be made, to the filter.
+        `sets_groups`: whether the user namespace allows setgroups(2).
         """
         process = self.process
         cwd = process["cwd"]
         if not cwd.startswith("/"):
             raise SpecError(f"process.cwd {cwd!r} is not an absolute path")
-        self._enter("inner-folder", cwd, 1)
+        self._enter("inner-folder", cwd, int(makes_cwd))
         self._streams()
         self._limits()
         self._scheduling()

@@ -24,7 +24,7 @@ _ATTRIBUTES = {
     "noatime": (0x10, _ATIME),
     "atime": (0, _ATIME),
     "relatime": (0, _ATIME),
-    "norelatime": (0x20, _ATIME),
+    "norelatime": (0, _ATIME),  # to the kernel it is what it does without any, so relatime
     "strictatime": (0x20, _ATIME),
     "nostrictatime": (0, _ATIME),
     "nodiratime": (0x80, 0),

@@ -9,6 +9,7 @@ from ..errors import HostError, MachineError, SpecError
 from .criu import DUMP, PRE_DUMP, Session, find, message, pair
 from .document import dump
 from .store import open_stored
+from .words import is_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _page_server(text: str) -> list[tuple[str, Field]]:
     if not text:
         return []
     address, mark, port = text.rpartition(":")
-    if not mark or not port.isdigit() or not 0 < int(port) < 65536:
+    if not mark or not is_number(port) or not 0 < int(port) < 65536:
         raise SpecError(f"page-server {text!r} is no address", hint="ADDRESS:PORT")
     return [("ps", message((1, address.strip("[]")), (2, int(port))))]
 
@@ -152,7 +153,7 @@ def _page_server(text: str) -> list[tuple[str, Field]]:
 def _status(text: str) -> list[tuple[str, Field]]:
     if not text:
         return []
-    if not text.isdigit() or not os.path.exists(f"/proc/self/fd/{text}"):
+    if not is_number(text) or not os.path.exists(f"/proc/self/fd/{text}"):
         raise SpecError(f"status-fd {text!r} is not open")
     return [("status_fd", int(text))]
 

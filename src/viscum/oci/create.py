@@ -10,7 +10,8 @@ from ..drivers.container import compile_container
 from ..errors import SpecError
 from .document import check, dump, parse, read_file
 from .schema import CONFIG
-from .store import make, remove_files, write_record
+from .store import make, remove_files, write_file, write_record
+from .words import is_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ INIT = os.path.join(os.path.dirname(os.path.dirname(__file__)), "bin", "viscum-o
 def check_version(version: str) -> None:
     """Refuse a version of the specification that is not compatible: another major one."""
     parts = version.partition("-")[0].partition("+")[0].split(".")
-    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
+    if len(parts) != 3 or not all(map(is_number, parts)):
         raise SpecError(f"ociVersion {version!r} is no version", hint="such as 1.2.0")
     if int(parts[0]) != 1:
         raise SpecError(f"ociVersion {version!r} is not supported", hint="1.x.y is")
@@ -48,6 +49,8 @@ def read_config(folder: str) -> tuple[bytes, Any]:
     data = read_file(f"{folder}/config.json", "configuration")
     config = check(parse(data, "config.json"), CONFIG, "")
     check_version(config["ociVersion"])
+    if not config["root"]["path"]:
+        raise SpecError("root.path is empty")
     return data, config
 
 
@@ -104,18 +107,27 @@ def connect(path: str, what: str) -> int:
         raise SpecError(f"{what} {path!r}: {reason.lower()}") from None
 
 
-def check_preserved(text: str) -> int:
-    """Return how many descriptors are to be preserved; each must be open."""
-    if not text:
-        return 0
-    if not text.isdigit() or int(text) > 1024:
+def check_preserved(text: str, listening: int = 0) -> int:
+    """Return how many descriptors are to be preserved, after those of sockets that are passed on;
+    each must be open.
+    """
+    if text and (not is_number(text) or int(text) > 1024):
         raise SpecError(f"preserve-fds {text!r} is not a small number")
-    for number in range(3, 3 + int(text)):
+    count = listening + int(text or 0)
+    for number in range(3, 3 + count):
         try:
             os.fstat(number)
         except OSError:
-            raise SpecError(f"preserve-fds {text}: descriptor {number} is not open") from None
-    return int(text)
+            option = f"preserve-fds {text}" if text else f"LISTEN_FDS={listening}"
+            raise SpecError(f"{option}: descriptor {number} is not open") from None
+    return count
+
+
+def listening_sockets() -> int:
+    """Return how many sockets were passed to this process for the container (sd_listen_fds(3))."""
+    text = os.environ.get("LISTEN_FDS", "")
+    mine = os.environ.get("LISTEN_PID") == str(os.getpid())
+    return min(int(text), 1024) if mine and is_number(text) else 0
 
 
 class Launch:
@@ -184,12 +196,16 @@ def class_of_service(config: dict[str, Any], identity: str) -> ClassOfService | 
 def main(call: Call) -> int:
     """Create a container, and with `run` start it."""
     given, identity = call.given, call.words[0]
-    preserve = check_preserved(given.text("preserve-fds"))
+    listening = listening_sockets()
+    preserve = check_preserved(given.text("preserve-fds"), listening)
     bundle = os.path.realpath(given.text("bundle") or ".")
     data, config = read_config(bundle)
     process = config.get("process")
     if not process:
         raise SpecError("process is missing")
+    if listening:
+        told = (f"LISTEN_FDS={listening}", "LISTEN_PID=1")
+        process = {**process, "env": [*process.get("env", []), *told]}
     rootfs = os.path.normpath(os.path.join(bundle, config["root"]["path"]))
     folder = make(call.root, identity)
     launch = Launch(call, call.verb, folder)
@@ -198,8 +214,7 @@ def main(call: Call) -> int:
         launch.flags = "fk" if given.on("keep") else "f"
     scope = service = None
     try:
-        with open(f"{folder}/config.json", "wb", buffering=0) as file:
-            file.write(data)
+        write_file(f"{folder}/config.json", data)
         os.mkfifo(f"{folder}/exec.fifo", 0o600)
         gate = os.open(f"{folder}/exec.fifo", os.O_RDWR | os.O_CLOEXEC)
         console = console_of(call, process, detached=detached)

@@ -9,8 +9,9 @@ from ..drivers.container import compile_inside
 from ..errors import HostError, MachineError, SpecError
 from .create import INIT, Launch, check_preserved, connect, full_identity, states_of
 from .document import check, parse, read_file
-from .schema import PROCESS
+from .schema import PROCESS, USER
 from .store import open_stored, start_time
+from .words import is_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 
 def _read_user(text: str) -> dict[str, int]:
     uid, mark, gid = text.partition(":")
-    if not uid.isdigit() or (mark and not gid.isdigit()):
+    if not is_number(uid) or (mark and not is_number(gid)):
         raise SpecError(f"user {text!r} is not made of numbers", hint="UID[:GID]")
     return {"uid": int(uid), **({"gid": int(gid)} if mark else {})}
 
@@ -44,11 +45,12 @@ def _from_words(call: Call, own: dict[str, Any]) -> dict[str, Any]:
         process["user"] = {**own.get("user", {}), **_read_user(given.text("user"))}
     groups = [word for text in given.many("additional-gids") for word in text.split(",")]
     if groups:
-        if not all(group.isdigit() for group in groups):
+        if not all(map(is_number, groups)):
             raise SpecError(f"additional-gids {groups!r} are not numbers")
         user = process.get("user", {})
         have = user.get("additionalGids", [])
         process["user"] = {**user, "additionalGids": [*have, *map(int, groups)]}
+    check(process.get("user", {}), USER, "process.user")
     process["env"] = [*own.get("env", []), *given.many("env")]
     if given.on("no-new-privs"):
         process["noNewPrivileges"] = True
@@ -109,9 +111,28 @@ def _groups(call: Call, stored: Stored) -> list[str]:
         for each in asked:
             controllers, mark, path = each.rpartition(":")
             if not mark or os.path.basename(os.path.dirname(folder)) in controllers.split(","):
-                below = os.path.normpath("/" + path)
-        folders.append(folder + below.rstrip("/"))
+                below = os.path.normpath("/" + path).rstrip("/")
+        if below and not os.path.isdir(folder + below):
+            raise SpecError(f"cgroup {folder + below}: no such file or directory")
+        folders.append(folder + below if below else _group_of_first(folder, stored.pid))
     return folders
+
+
+def _group_of_first(folder: str, pid: int) -> str:
+    """Return the group to enter: where the container hands controllers on to groups below
+    its own, as systemd does in it, its own takes no process, and its first one is in one of those.
+    """
+    try:
+        with open(f"{folder}/cgroup.subtree_control", "rb") as file:
+            if not file.read().strip():
+                return folder
+    except OSError:  # version 1
+        return folder
+    for place, _, _ in os.walk(folder):
+        with open(f"{place}/cgroup.procs", "rb") as file:
+            if str(pid).encode() in file.read().split():
+                return place
+    return folder
 
 
 def _classes(config: dict[str, Any], identity: str) -> tuple[str, ...]:

@@ -54,7 +54,12 @@ def main(call: Call) -> int:
     if call.given.on("quiet"):
         print("".join(f"{identity}\n" for identity in ids), end="")
         return 0
-    rows = [_row(f"{call.root}/{identity}") for identity in ids]
+    rows = []
+    for identity in ids:
+        try:
+            rows.append(_row(f"{call.root}/{identity}"))
+        except (SpecError, OSError) as error:  # damaged, or deleted meanwhile
+            call.warn(f"container {identity}: {error}")
     if form == "json":
         print(dump(rows) if rows else "null")
         return 0

@@ -48,22 +48,24 @@ class Call:
         self.words: list[str] = []
 
     def say(self, level: str, message: str) -> None:
-        """Write a line to the log, and to standard error."""
+        """Write a line to the log in the format asked for. Where that is a file, standard error has
+        the bare text: whoever called shows it to people.
+        """
+        from .document import dump
+
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         if self.log_format == "json":
-            from .document import dump
-
             line = dump({"level": level, "msg": message, "time": when})
         else:
-            from .document import dump
-
             line = f'time="{when}" level={level} msg={dump(message)}'
         if self.log:
             try:
                 with open(self.log, "a", encoding="utf-8") as file:
                     file.write(line + "\n")
+                line = message
             except OSError as error:
-                print(f"viscum-oci: {error}", file=sys.stderr)
+                reason = (error.strerror or "").lower()
+                print(f"viscum-oci: log {self.log}: {reason}", file=sys.stderr)
         print(line, file=sys.stderr)
 
     def warn(self, message: str) -> None:

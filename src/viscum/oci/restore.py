@@ -22,7 +22,7 @@ from .create import (
 )
 from .criu import RESTORE, Session, find, pair
 from .document import check, parse, read_file
-from .store import make, remove_files, start_time, write_record
+from .store import make, remove_files, start_time, write_file, write_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Restore:
         for kind, status in RUNTIME_HOOKS:
             before, after = self.bundle.state(status)
             for hook in hooks.get(kind, []):
-                problem = run_hook(hook, before + str(pid) + after)
+                problem = run_hook(self.call.bin, hook, before + str(pid) + after)
                 if problem:
                     raise MachineError(f"error running hook {hook['path']!r}: {problem}")
 
@@ -277,8 +277,7 @@ def main(call: Call) -> int:
         service = class_of_service(bundle.config, identity)
         if service:
             bundle = bundle.replace(classes=service.folders)
-        with open(f"{folder}/config.json", "wb", buffering=0) as file:
-            file.write(data)
+        write_file(f"{folder}/config.json", data)
         created = time.strftime("%Y-%m-%dT%H:%M:%S.000000000Z", time.gmtime())
         place = (scope.unit, scope.before) if scope else ("", ())
         ours = service.ours if service else ()

@@ -1,6 +1,7 @@
 """What config.json may hold, by the runtime specification 1.2 for Linux, as plain data.
 
-A string is a simple type: "s" text, "b" boolean, "i32", "u16", "u32", "i64", "u64" numbers,
+A string is a simple type: "s" text, "b" boolean, "i32", "u16", "u32", "i64", "u64" numbers, "id" a
+user's or a group's (that of all ones tells system calls to change nothing), "seconds" above zero,
 "f" a number with or without a fraction. A list of one element is a list of that; {"*": x} maps
 any name to x; other dictionaries are objects, a name that ends with "!" must be there.
 """
@@ -11,21 +12,23 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     Shape = str | list["Shape"] | dict[str, "Shape"]
 
-__all__ = ["CONFIG", "PROCESS", "RESOURCES", "SECCOMP"]
+__all__ = ["CONFIG", "PROCESS", "RESOURCES", "SECCOMP", "USER"]
 
 _IDS: Shape = [{"containerID!": "u32", "hostID!": "u32", "size!": "u32"}]
-_HOOKS: Shape = [{"path!": "s", "args": ["s"], "env": ["s"], "timeout": "i32"}]
+_HOOKS: Shape = [{"path!": "s", "args": ["s"], "env": ["s"], "timeout": "seconds"}]
+
+USER: Shape = {
+    "uid": "id",
+    "gid": "id",
+    "umask": "u32",
+    "additionalGids": ["id"],
+    "username": "s",
+}
 
 PROCESS: Shape = {
     "terminal": "b",
     "consoleSize": {"height!": "u16", "width!": "u16"},
-    "user": {
-        "uid": "u32",
-        "gid": "u32",
-        "umask": "u32",
-        "additionalGids": ["u32"],
-        "username": "s",
-    },
+    "user": USER,
     "args": ["s"],
     "commandLine": "s",
     "env": ["s"],
@@ -127,8 +130,8 @@ _LINUX: Shape = {
             "major": "i64",
             "minor": "i64",
             "fileMode": "u32",
-            "uid": "u32",
-            "gid": "u32",
+            "uid": "id",
+            "gid": "id",
         }
     ],
     "cgroupsPath": "s",

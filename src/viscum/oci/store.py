@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
     from ..drivers.container_groups import Hierarchies
 
-__all__ = ["Stored", "check_id", "list_ids", "make", "open_stored", "remove_files", "write_record"]
+__all__ = [
+    "Stored",
+    "check_id",
+    "list_ids",
+    "make",
+    "open_stored",
+    "remove_files",
+    "write_file",
+    "write_record",
+]
 
 _ID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 _FILES = ("exec.fifo", "pid", ".pid", "config.json", "notify", "record", ".record", "restore.log")
@@ -65,6 +74,13 @@ def start_time(pid: int) -> int:
         return 0
 
 
+def write_file(path: str, data: bytes) -> None:
+    """Write a file that nobody else may read: environments and annotations hold secrets."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb", buffering=0) as file:
+        file.write(data)
+
+
 def write_record(
     folder: str,
     bundle: str,
@@ -94,8 +110,7 @@ def write_record(
     lines += [f"freezer {groups.freezer}"] if groups.freezer else []
     lines += [f"{kind} 1" for kind in ("poststart", "poststop") if hooks.get(kind)]
     text = "\n".join(lines) + "\n\n" + dump(config.get("annotations", {})) + "\n"
-    with open(f"{folder}/.record", "wb", buffering=0) as file:
-        file.write(text.encode())
+    write_file(f"{folder}/.record", text.encode())
     os.rename(f"{folder}/.record", f"{folder}/record")
 
 
@@ -161,11 +176,13 @@ class Stored:
             return "creating"
         if not self.lives():
             return "stopped"
+        if self.frozen():  # before it was started, too
+            return "paused"
         try:
             flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
             os.close(os.open(f"{self.folder}/exec.fifo", flags))
         except OSError:
-            return "paused" if self.frozen() else "running"
+            return "running"
         return "created"
 
     def config(self) -> Any:

@@ -10,6 +10,7 @@ from ..resources.control import control_v1, control_v2
 from .document import MAX_SIZE, check, parse, read_file
 from .schema import RESOURCES
 from .store import open_stored
+from .words import is_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def _amount(option: str, text: str, *, is_bytes: bool) -> int:
     digits = text.lower().removesuffix("ib").removesuffix("b") if is_bytes else text
     unit = digits[-1:] if digits[-1:].isalpha() else ""
     number = digits[: len(digits) - len(unit)]
-    if unit not in _UNITS or not number.removeprefix("-").isdigit() or (unit and not is_bytes):
+    if unit not in _UNITS or not is_number(number.removeprefix("-")) or (unit and not is_bytes):
         raise SpecError(f"{option} {text!r} is no number", hint="such as 1024 or 64m")
     return int(number) * _UNITS[unit]
 
@@ -153,7 +154,7 @@ def write_all(places: list[tuple[str, str]]) -> None:
 def main(call: Call) -> int:
     """Change the limits of a container."""
     stored = open_stored(call.root, call.words[0])
-    if stored.status() == "stopped":
+    if stored.status() in ("stopped", "creating"):
         raise MachineError(f"container not running: {stored.id}")
     resources = _resources(call)
     unified = not any(_is_v1(folder) for folder in stored.cgroups)

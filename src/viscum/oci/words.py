@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["GLOBAL", "VERBS", "Verb", "read_words"]
+__all__ = ["GLOBAL", "VERBS", "Verb", "is_number", "read_words"]
 
 
 class Verb:
@@ -109,6 +109,11 @@ class Words:
     def many(self, name: str) -> list[str]:
         """Return every value that an option was given."""
         return self.lists.get(name, [])
+
+
+def is_number(text: str) -> bool:
+    """Return whether `text` is made of digits, and of those of ASCII alone."""
+    return text.isascii() and text.isdigit()
 
 
 def read_words(words: list[str], known: list[str]) -> tuple[Words, list[str]]:
