@@ -81,6 +81,7 @@ class Governor:
         self._thread: threading.Thread | None = None
         self._holding: Holding | None = None
         self._pending = False
+        self._refused: Callable[[str, str], None] = lambda _name, _reason: None
         self._next = dict.fromkeys(("slow", "apply", "lend", "roster", "neighbours", "rest"), 0.0)
         self._next["save"] = time.monotonic() + SAVE_SECONDS
 
@@ -93,8 +94,16 @@ class Governor:
         self._thread.start()
         return self
 
-    def run(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Take the host's lock, call `ready`, and govern in this thread until `stop` is called."""
+    def run(
+        self,
+        ready: Callable[[], None] = lambda: None,
+        refused: Callable[[str, str], None] | None = None,
+    ) -> None:
+        """Take the host's lock, call `ready`, and govern in this thread until `stop` is called.
+
+        `refused` is called with name and reason of each machine that is found and not governed.
+        """
+        self._refused = refused or self._refused
         self._take_over()
         try:
             ready()
@@ -200,7 +209,7 @@ class Governor:
     @property
     def refused(self) -> dict[str, str]:
         """Why machines that were found are not governed, by name."""
-        return dict(self._crew.refused)
+        return dict(self._crew.refused.values())
 
     # The loop.
 
@@ -301,6 +310,7 @@ class Governor:
             many = len(self._crew.lives) > MANY
             self._next["roster"] = now + ROSTER_SECONDS * (2 if many else 1)
             changed |= self._crew.call_roll()
+            self._tell_refused()
         for live in self._crew.due(now):
             try:
                 changed |= self._look(live, now)
@@ -318,6 +328,12 @@ class Governor:
             self._next["save"] = now + SAVE_SECONDS
             save_memories(self.fleet)
         return changed
+
+    def _tell_refused(self) -> None:
+        while self._crew.told_off:
+            name, reason = self._crew.told_off.pop(0)
+            self._journal.note([Decision(name, "none", 0.0, 0.0, "refused", reason)], time.time())
+            self._refused(name, reason)
 
     def _look(self, live: Live, now: float) -> bool:
         looked = False

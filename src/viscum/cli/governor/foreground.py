@@ -71,8 +71,13 @@ def main(parsed: Parsed) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: governor.stop())
     text = f"governing {governor.fleet.cpus:g} CPUs and {int(governor.fleet.memory) >> 20} MiB"
-    governor.run(lambda: print(text, file=sys.stderr, flush=True))
+    governor.run(lambda: print(text, file=sys.stderr, flush=True), _warn)
     return 0
+
+
+def _warn(name: str, reason: str) -> None:
+    text = f"viscum: warning: {name} is not governed, its limits stay: {reason}"
+    print(text, file=sys.stderr, flush=True)
 
 
 def _check_budget(cpus: float | None, memory: int | None) -> None:
