@@ -133,6 +133,37 @@ def test_bounds_that_do_not_fit_are_refused_and_change_nothing(places):
         governor.add(two)
 
 
+@pytest.mark.parametrize(
+    "budget",
+    [{"cpus": value} for value in (0, -1, float("nan"), 999, "x", True)]
+    + [{"memory": value} for value in (0, -5, 1 << 60, "64Q")],
+    ids=str,
+)
+def test_budget_that_makes_no_sense_is_refused(budget):
+    with pytest.raises(viscum.SpecError):
+        viscum.Governor(**budget)
+
+
+@needs("root", "cpu")
+def test_governor_that_was_closed_does_not_start_again(places):
+    with viscum.Governor(follow=False) as governor:
+        pass
+    with pytest.raises(viscum.ViscumError, match="is closed"):
+        governor.start()
+
+
+@needs("root", "cpu")
+def test_group_is_governed_once_and_is_a_machines(places):
+    with viscum.Governor(follow=False) as governor, viscum.Machine(cpus="0.1..1") as machine:
+        for group in ("", "..", f"x/../{machine.id}"):
+            with pytest.raises(viscum.SpecError, match="is no control group's name"):
+                governor.add(group, cpus="0.1..1")
+        governor.add(machine, name="once")
+        with pytest.raises(viscum.SpecError, match="governed already"):
+            governor.add(machine, name="twice")
+        assert set(governor.limits()) == {"once"}
+
+
 @needs("root", "cpu")
 def test_machine_without_bounds_is_refused(places):
     with viscum.Governor(follow=False) as governor, viscum.Machine(cpus=1.0) as machine:

@@ -7,8 +7,9 @@ import threading
 import time
 from heapq import nlargest
 
-from ..errors import HostError, ViscumError
+from ..errors import HostError, SpecError, ViscumError
 from .applying import Applier
+from .budget import cpu_budget, memory_budget
 from .crew import Crew
 from .decisions import Journal, governor_folder
 from .fleet import Decision, Fleet
@@ -65,14 +66,18 @@ class Governor:
     """
 
     def __init__(
-        self, cpus: float | None = None, memory: int | None = None, *, follow: bool = True
+        self,
+        cpus: str | float | None = None,
+        memory: str | int | None = None,
+        *,
+        follow: bool = True,
     ) -> None:
         from ..launching import this_host
 
         cgroups = this_host().cgroups
         if cgroups.layout == "none":
             raise HostError("there are no control groups to govern", hint="viscum doctor")
-        self.fleet = Fleet(cpus or _host_cpus(), memory or _host_memory())
+        self.fleet = Fleet(cpu_budget(cpus), memory_budget(memory))
         local = time.localtime()
         today = local.tm_hour * 3600 + local.tm_min * 60 + local.tm_sec
         self.fleet.midnight = time.monotonic() - today
@@ -80,6 +85,7 @@ class Governor:
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._holding: Holding | None = None
+        self._closed = False
         self._pending = False
         self._refused: Callable[[str, str], None] = lambda _name, _reason: None
         self._next = dict.fromkeys(("slow", "apply", "lend", "roster", "neighbours", "rest"), 0.0)
@@ -117,6 +123,7 @@ class Governor:
 
     def close(self) -> None:
         """Stop, and leave the machines with limits to rest at; idempotent."""
+        self._closed = True
         self.stop()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
@@ -146,6 +153,8 @@ class Governor:
         self.close()
 
     def _take_over(self) -> None:
+        if self._closed:
+            raise ViscumError("the governor is closed", hint="make a new one")
         folder = governor_folder(make=True)
         holding = Holding(f"{folder}/lock")
         try:
@@ -179,6 +188,8 @@ class Governor:
         """
         governed = governed_by_call(machine, name, cpus, memory, machine_class)
         with self._lock:
+            if governed.group in {live.governed.group for live in self._crew.lives.values()}:
+                raise SpecError(f"machine {governed.name!r} is governed already")
             self._crew.roster.give(governed)
             try:
                 self._crew.adopt(governed)
@@ -389,11 +400,3 @@ class Governor:
         signal = f"{victim} stood still for I/O"
         decision = Decision(name, "io", cap / SQUEEZE, cap, "noisy neighbour", signal)
         self._journal.note([decision], time.time())
-
-
-def _host_cpus() -> float:
-    return float(len(os.sched_getaffinity(0)))
-
-
-def _host_memory() -> float:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 0.9
