@@ -220,6 +220,46 @@ def test_resize_moves_quota_and_burst_both_ways() -> None:
         assert (limits.cpu_quota, limits.cpu_burst) == (20000, 20000)
 
 
+@needs("pids", "cpu", "memory", "memory-swap")
+def test_limits_are_lifted_without_a_word_of_rounding() -> None:
+    with viscum.Machine(memory="64M", memory_swap="64M", pids=20, cpus=0.5) as machine:
+        applied = machine.resize(memory="64M", memory_swap=-1, pids=-1, cpu_quota=-1)
+        assert applied.rounded == ()
+        limits = machine.groups.limits()
+        assert (limits.memory_swap, limits.pids, limits.cpu_quota) == (None, None, None)
+
+
+@needs("pids", "cpu")
+def test_update_lifts_limits_and_takes_no_policy() -> None:
+    name = f"lifted-{os.getpid()}"
+    words = ["-d", "--name", name, "--cpus", "0.5", "--pids-limit", "50"]
+    assert call("run", *words, "--", "sleep", "60").returncode == 0
+    try:
+        groups = GroupSet.of(viscum.Machine.find(name).config.group, this_host().cgroups)
+        refused = call("update", "--pids-limit", "41", "--oom-policy", "pause", name)
+        assert (refused.returncode, groups.limits().pids) == (125, 50)
+        for lift in ("0", "-1"):
+            assert call("update", "--pids-limit", lift, "--cpu-quota", "-1", name).returncode == 0
+            assert (groups.limits().pids, groups.limits().cpu_quota) == (None, None)
+            words = ["--pids-limit", "9", "--cpu-quota", "30000", "--cpu-period", "60000"]
+            assert call("update", *words, name).returncode == 0
+            assert (groups.limits().pids, groups.limits().cpu_quota) == (9, 30000)
+            assert call("update", "--cpus", "0.4", name).returncode == 0
+            assert groups.limits().cpu_quota == 40000
+        assert call("update", "--pids-limit", "-1", name).returncode == 0
+        assert call("restart", "-t", "0", name).returncode == 0
+        assert groups.limits().pids is None
+    finally:
+        assert call("rm", "-f", name).returncode == 0
+
+
+@needs("memory")
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "soon"])
+def test_time_to_reclaim_that_is_none_is_refused(seconds: float) -> None:
+    with viscum.Machine(memory="64M") as machine, pytest.raises(SpecError, match="reclaim"):
+        machine.resize(memory="32M", reclaim=seconds)
+
+
 def holding(machine: viscum.Machine, megabytes: int) -> viscum.Process:
     process = machine.exec([PYTHON, "-c", HOLD.format(megabytes)], stdout=viscum.PIPE)
     assert process.stdout.readline() == b"ready\n"
@@ -417,6 +457,8 @@ def test_meter_gives_its_descriptors_back() -> None:
         {"cpus": -1},
         {"cpus": 1e6},
         {"cpus": float("nan")},
+        {"cpus": True},
+        {"cpus": [1]},
         {"memory": "999T"},
         {"cpus": 1, "cpu_quota": 50000},
         {"cpu_quota": 0},
@@ -430,6 +472,7 @@ def test_meter_gives_its_descriptors_back() -> None:
         {"cpu_weight": 100, "cpu_shares": 100},
         {"cpuset_cpus": "0-"},
         {"cpuset_cpus": "9999"},
+        {"cpuset_cpus": 9999},
         {"cpuset_mems": "x"},
         {"pids": 0},
         {"pids": "many"},
@@ -457,6 +500,14 @@ def test_bound_of_zero_is_refused() -> None:
     for name in ("rbps", "wbps", "riops", "wiops", "latency_us"):
         for value in (0, -1):
             with pytest.raises(SpecError, match=name):
+                viscum.Machine(io=[IoLimit(some_disk(), **{name: value})])
+
+
+@needs("io")
+def test_bound_that_is_no_whole_number_is_refused() -> None:
+    for name in ("rbps", "wbps", "riops", "wiops", "latency_us", "weight"):
+        for value in (1.5, "1M", True):
+            with pytest.raises(SpecError, match="is not a whole number"):
                 viscum.Machine(io=[IoLimit(some_disk(), **{name: value})])
 
 

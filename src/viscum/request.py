@@ -125,6 +125,9 @@ def make_limits(options: Mapping[str, object]) -> Limits:
     for name in _NUMBERS:
         if name in given:
             given[name] = _whole(given[name], name.replace("_", "-"))
+    for name in ("cpuset_cpus", "cpuset_mems"):
+        if name in given:
+            given[name] = str(given[name])
     for name in _FLAGS:
         if name in given:
             given[name] = bool(given[name])

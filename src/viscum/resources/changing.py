@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import time
 
-from ..errors import HostError
+from ..errors import HostError, SpecError
 from ..frozen import Frozen
 from ..limits import IoLimit, Limits
 from .buffered import hold_buffered
@@ -40,7 +41,8 @@ class Change(Frozen):
     @property
     def rounded(self) -> bool:
         """Whether the kernel made something else of what was asked for."""
-        return self.now != self.asked
+        unlimited = self.asked == "-1" and self.now.isdigit() and _limited(self.now) is None
+        return self.now != self.asked and not unlimited
 
 
 class Applied(Frozen):
@@ -251,6 +253,8 @@ def apply(
     hold_link: Callable[[Limits], None] | None = None,
 ) -> Applied:
     """Change limits all or none; see `GroupSet.apply`."""
+    if reclaim is not None and not (isinstance(reclaim, (int, float)) and 0 <= reclaim < math.inf):
+        raise SpecError(f"reclaim {reclaim!r} is no number of seconds")
     wanted = places(groups, limits)
     reclaimed = _make_room(groups, limits, reclaim)
     last = (lambda: hold_link(limits)) if hold_link and limits.of_network else None
