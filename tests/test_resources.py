@@ -169,7 +169,7 @@ def test_resize_changes_everything_or_nothing() -> None:
     with viscum.Machine(memory="128M", cpus=0.5, pids=50) as machine:
         before = machine.groups.limits()
         with pytest.raises(HostError, match="nothing was changed"):
-            nowhere = (IoLimit("0:0", wbps=1),)
+            nowhere = (IoLimit("0:0", wbps=4096),)
             machine.groups.apply(viscum.Limits(memory=96 * MIB, cpus=1, pids=60, io=nowhere))
         assert machine.groups.limits() == before
         machine.resize(cpus=1, pids=60, memory="96M")
@@ -470,6 +470,7 @@ def test_meter_gives_its_descriptors_back() -> None:
         {"cpu_shares": 1.5},
         {"cpu_weight": 0},
         {"cpu_weight": 100, "cpu_shares": 100},
+        {"cpu_weight": 100, "cpu_idle": True},
         {"cpuset_cpus": "0-"},
         {"cpuset_cpus": "9999"},
         {"cpuset_cpus": 9999},
@@ -501,6 +502,36 @@ def test_bound_of_zero_is_refused() -> None:
         for value in (0, -1):
             with pytest.raises(SpecError, match=name):
                 viscum.Machine(io=[IoLimit(some_disk(), **{name: value})])
+
+
+@needs("io")
+def test_bound_that_is_an_outage_is_refused() -> None:
+    for name in ("rbps", "wbps"):
+        with pytest.raises(SpecError, match=f"{name} of 1023 bytes a second is out of range"):
+            viscum.Machine(io=[IoLimit(some_disk(), **{name: 1023})])
+
+
+@needs("io")
+def test_machine_that_waits_for_its_own_bound_ends_when_it_is_removed() -> None:
+    name = f"waits-{os.getpid()}"
+    path = pathlib.Path("/run/disk" if os.path.ismount("/run/disk") else "/var/tmp", name)
+    path.mkdir()
+    path.chmod(0o777)
+    write = "exec dd if=/dev/zero of=/w/file bs=1M count=1 oflag=direct"
+    words = ["-d", "--name", name, "--io-max", f"{path}:wbps=1024", "-v", f"{path}:/w"]
+    try:
+        assert call("run", *words, "--", "sh", "-c", write).returncode == 0
+        groups = GroupSet.of(viscum.Machine.find(name).config.group, this_host().cgroups)
+        end = time.monotonic() + 60
+        while not (path / "file").exists():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        time.sleep(0.5)  # now it waits for 17 minutes
+        assert call("rm", "-f", name).returncode == 0
+        assert not groups.processes()
+        assert not os.path.exists(groups.folder("io"))
+    finally:
+        shutil.rmtree(path)
 
 
 @needs("io")

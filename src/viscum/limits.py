@@ -273,6 +273,8 @@ def _check_cpu(limits: Limits) -> None:
             f"cpu-quota {quota} is above what this host has",
             hint=f"at most {count * (period or 100_000)}: {count} CPUs in each period",
         )
+    if limits.cpu_idle and (limits.cpu_shares, limits.cpu_weight) != (None, None):
+        raise SpecError("cpu-idle excludes a weight", hint="who is idle has the least of all")
     burst = limits.cpu_burst
     if burst is not None and burst < 0:
         raise SpecError(f"cpu-burst {burst} is out of range", hint="microseconds from 0")
@@ -307,6 +309,11 @@ def _check_io(bound: IoLimit) -> None:
             raise SpecError(f"I/O limit {name} {value!r} is not a whole number")
         if value is not None and not 0 < value <= MAX_BYTES:
             raise SpecError(f"I/O limit {name} {value} is out of range", hint="a number above 0")
+        if value is not None and name in ("rbps", "wbps") and value < _SLOWEST:
+            raise SpecError(
+                f"I/O limit {name} of {value} bytes a second is out of range",
+                hint=f"at least {_SLOWEST}",
+            )
     if bound.weight is not None and type(bound.weight) is not int:
         raise SpecError(f"I/O weight {bound.weight!r} is not a whole number")
     if bound.weight is not None and not 1 <= bound.weight <= 10000:

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
     from .groups import GroupSet
 
-__all__ = ["Applied", "Change", "apply", "read_limits", "write_all_or_none", "write_text"]
+__all__ = [
+    "Applied",
+    "Change",
+    "apply",
+    "lift_io",
+    "read_limits",
+    "write_all_or_none",
+    "write_text",
+]
 
 UNLIMITED = 1 << 62
 """What version 1 shows for no limit on memory is a little below 2^63."""
@@ -262,6 +270,19 @@ def apply(
     if groups.version("io") == 1:
         hold_buffered(limits.io, os.path.dirname(groups.folder("io")))
     return Applied(changes, reclaimed, tuple(unheld(limits, dict(groups.v1))))
+
+
+def lift_io(groups: GroupSet, bounds: Sequence[IoLimit]) -> None:
+    """Lift the bounds that stand in the machine's groups."""
+    folder, v2 = groups.folder("io"), groups.version("io") == 2
+    for bound in bounds:
+        for field, word in THROTTLE:
+            if getattr(bound, field) is None:
+                continue
+            if v2:
+                write_text(f"{folder}/io.max", f"{bound.device} {field}=max")
+            else:
+                write_text(f"{folder}/blkio.throttle.{word}_device", f"{bound.device} 0")
 
 
 def _memory_in_use(folder: str, *, v1: bool) -> int:
