@@ -92,6 +92,10 @@ def test_plain_and_packed_traces_are_the_same(tmp_path):
         ("vm0,1,nan\n", "'nan'"),
         ("vm0,1,1e400\n", "'1e400'"),
         ("vm0,1\nvm1\n", "line 2: no samples"),
+        ("vm0,nan,nan\n", "line 1: 'nan'"),
+        ("vm0,1,,2\n", "line 1: '' is no percentage"),
+        ("vm0,1_0\nvm1,1_0\n", "'1_0'"),
+        ('vm0,"1,2\n', "line 1"),
     ],
 )
 def test_trace_that_makes_no_sense_is_one_clear_error(tmp_path, text, match):
@@ -125,9 +129,18 @@ def test_any_bytes_are_a_trace_or_an_error(tmp_path_factory, data):
     assert all(0 <= sample < 1e6 for trace in traces for sample in trace.samples)
 
 
-def test_heading_is_left_out(tmp_path):
-    (tmp_path / "t.csv").write_text("name,sample,sample\nvm0,10,20\n")
+@pytest.mark.parametrize(
+    "heading", ["name,sample,sample\n", "# made\n\nname,a,b\n", "name,0,300,600\n", ",0,1,2\n"]
+)
+def test_heading_is_left_out(tmp_path, heading):
+    (tmp_path / "t.csv").write_text(heading + "vm0,10,20\n")
     assert read_traces(str(tmp_path / "t.csv")) == [Trace("vm0", (0.1, 0.2))]
+
+
+def test_names_and_samples_may_be_quoted(tmp_path):
+    (tmp_path / "t.csv").write_text('"a, b",10,"20",\n0,1,2,3\n')
+    read = read_traces(str(tmp_path / "t.csv"))
+    assert read == [Trace("a, b", (0.1, 0.2)), Trace("0", (0.01, 0.02, 0.03))]
 
 
 # What the simulation means.

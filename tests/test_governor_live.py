@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -130,6 +131,37 @@ def test_bounds_that_do_not_fit_are_refused_and_change_nothing(places):
         assert set(governor.limits()) == {"a"}
         governor.remove("a")
         governor.add(two)
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [{"cpus": value} for value in (0, -1, float("nan"), 999, "x", True)]
+    + [{"memory": value} for value in (0, -5, 1 << 60, "64Q")],
+    ids=str,
+)
+def test_budget_that_makes_no_sense_is_refused(budget):
+    with pytest.raises(viscum.SpecError):
+        viscum.Governor(**budget)
+
+
+@needs("root", "cpu")
+def test_governor_that_was_closed_does_not_start_again(places):
+    with viscum.Governor(follow=False) as governor:
+        pass
+    with pytest.raises(viscum.ViscumError, match="is closed"):
+        governor.start()
+
+
+@needs("root", "cpu")
+def test_group_is_governed_once_and_is_a_machines(places):
+    with viscum.Governor(follow=False) as governor, viscum.Machine(cpus="0.1..1") as machine:
+        for group in ("", "..", f"x/../{machine.id}"):
+            with pytest.raises(viscum.SpecError, match="is no control group's name"):
+                governor.add(group, cpus="0.1..1")
+        governor.add(machine, name="once")
+        with pytest.raises(viscum.SpecError, match="governed already"):
+            governor.add(machine, name="twice")
+        assert set(governor.limits()) == {"once"}
 
 
 @needs("root", "cpu")
@@ -393,6 +425,53 @@ def test_bounds_of_a_machine_that_lives_on_change_while_it_is_governed(places):
             assert treatment() == ("latency", 0.2, 0.4)
     finally:
         call("rm", "-f", "web")
+
+
+@needs("root", "cpu")
+def test_machine_that_lives_on_and_does_not_fit_is_told(places):
+    command = [os.path.join(sys.prefix, "bin", "viscum")]
+
+    def call(*words):
+        return subprocess.run([*command, *words], capture_output=True, text=True, timeout=60)
+
+    said = places / "said"
+    with said.open("w") as stderr:
+        governor = subprocess.Popen([*command, "governor", "--cpus", "0.5"], stderr=stderr)
+    try:
+        until(lambda: said.read_text().startswith("governing "), "ready")
+        started = call("run", "-d", "--name", "big", "--cpus", "0.6..1", "--", "sleep", "60")
+        assert started.returncode == 0
+        until(lambda: "big is not governed, its limits stay" in said.read_text(), "told")
+        assert "the lower bounds add up to 0.6, the budget is 0.5" in said.read_text()
+        assert "the lower bounds add up" in call("governor", "why", "big").stdout
+        assert call("update", "--cpus", "0.1..1", "big").returncode == 0
+        until(lambda: "lower" in call("governor", "why", "big").stdout, "governed")
+        assert rules("big").count("refused") == 1
+    finally:
+        governor.kill()
+        governor.wait()
+        call("rm", "-f", "big")
+
+
+@needs("root", "cpu", "cgroup-v1", "cgroup-v2")
+def test_machine_whose_group_goes_while_its_limit_is_written_is_forgotten(places):
+    """It still has another group, so that it could be taken for whole."""
+    with viscum.Machine(cpus="0.1..1") as machine:
+        governor = viscum.Governor(follow=False)
+        governor._take_over()
+        try:
+            governor.add(machine, name="torn")
+            live = governor._crew.lives["torn"]
+            folder = live.handles.v1["cpu"]
+            for task in pathlib.Path(folder, "tasks").read_text().split():
+                pathlib.Path(os.path.dirname(folder), "tasks").write_text(task)
+            os.rmdir(folder)
+            governor.fleet.throttled("torn", 0.01, time.monotonic())
+            live.member.cpu.want = 0.5
+            governor._applier.apply(time.monotonic())
+            assert not governor.limits()
+        finally:
+            governor.close()
 
 
 @needs("root", "cpu")

@@ -169,7 +169,7 @@ def test_resize_changes_everything_or_nothing() -> None:
     with viscum.Machine(memory="128M", cpus=0.5, pids=50) as machine:
         before = machine.groups.limits()
         with pytest.raises(HostError, match="nothing was changed"):
-            nowhere = (IoLimit("0:0", wbps=1),)
+            nowhere = (IoLimit("0:0", wbps=4096),)
             machine.groups.apply(viscum.Limits(memory=96 * MIB, cpus=1, pids=60, io=nowhere))
         assert machine.groups.limits() == before
         machine.resize(cpus=1, pids=60, memory="96M")
@@ -218,6 +218,46 @@ def test_resize_moves_quota_and_burst_both_ways() -> None:
         machine.resize(cpus=0.2)  # the kernel takes no quota below what may be saved up
         limits = machine.groups.limits()
         assert (limits.cpu_quota, limits.cpu_burst) == (20000, 20000)
+
+
+@needs("pids", "cpu", "memory", "memory-swap")
+def test_limits_are_lifted_without_a_word_of_rounding() -> None:
+    with viscum.Machine(memory="64M", memory_swap="64M", pids=20, cpus=0.5) as machine:
+        applied = machine.resize(memory="64M", memory_swap=-1, pids=-1, cpu_quota=-1)
+        assert applied.rounded == ()
+        limits = machine.groups.limits()
+        assert (limits.memory_swap, limits.pids, limits.cpu_quota) == (None, None, None)
+
+
+@needs("pids", "cpu")
+def test_update_lifts_limits_and_takes_no_policy() -> None:
+    name = f"lifted-{os.getpid()}"
+    words = ["-d", "--name", name, "--cpus", "0.5", "--pids-limit", "50"]
+    assert call("run", *words, "--", "sleep", "60").returncode == 0
+    try:
+        groups = GroupSet.of(viscum.Machine.find(name).config.group, this_host().cgroups)
+        refused = call("update", "--pids-limit", "41", "--oom-policy", "pause", name)
+        assert (refused.returncode, groups.limits().pids) == (125, 50)
+        for lift in ("0", "-1"):
+            assert call("update", "--pids-limit", lift, "--cpu-quota", "-1", name).returncode == 0
+            assert (groups.limits().pids, groups.limits().cpu_quota) == (None, None)
+            words = ["--pids-limit", "9", "--cpu-quota", "30000", "--cpu-period", "60000"]
+            assert call("update", *words, name).returncode == 0
+            assert (groups.limits().pids, groups.limits().cpu_quota) == (9, 30000)
+            assert call("update", "--cpus", "0.4", name).returncode == 0
+            assert groups.limits().cpu_quota == 40000
+        assert call("update", "--pids-limit", "-1", name).returncode == 0
+        assert call("restart", "-t", "0", name).returncode == 0
+        assert groups.limits().pids is None
+    finally:
+        assert call("rm", "-f", name).returncode == 0
+
+
+@needs("memory")
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "soon"])
+def test_time_to_reclaim_that_is_none_is_refused(seconds: float) -> None:
+    with viscum.Machine(memory="64M") as machine, pytest.raises(SpecError, match="reclaim"):
+        machine.resize(memory="32M", reclaim=seconds)
 
 
 def holding(machine: viscum.Machine, megabytes: int) -> viscum.Process:
@@ -419,6 +459,8 @@ def test_meter_gives_its_descriptors_back() -> None:
         {"cpus": -1},
         {"cpus": 1e6},
         {"cpus": float("nan")},
+        {"cpus": True},
+        {"cpus": [1]},
         {"memory": "999T"},
         {"cpus": 1, "cpu_quota": 50000},
         {"cpu_quota": 0},
@@ -430,8 +472,10 @@ def test_meter_gives_its_descriptors_back() -> None:
         {"cpu_shares": 1.5},
         {"cpu_weight": 0},
         {"cpu_weight": 100, "cpu_shares": 100},
+        {"cpu_weight": 100, "cpu_idle": True},
         {"cpuset_cpus": "0-"},
         {"cpuset_cpus": "9999"},
+        {"cpuset_cpus": 9999},
         {"cpuset_mems": "x"},
         {"pids": 0},
         {"pids": "many"},
@@ -459,6 +503,44 @@ def test_bound_of_zero_is_refused() -> None:
     for name in ("rbps", "wbps", "riops", "wiops", "latency_us"):
         for value in (0, -1):
             with pytest.raises(SpecError, match=name):
+                viscum.Machine(io=[IoLimit(some_disk(), **{name: value})])
+
+
+@needs("io")
+def test_bound_that_is_an_outage_is_refused() -> None:
+    for name in ("rbps", "wbps"):
+        with pytest.raises(SpecError, match=f"{name} of 1023 bytes a second is out of range"):
+            viscum.Machine(io=[IoLimit(some_disk(), **{name: 1023})])
+
+
+@needs("io")
+def test_machine_that_waits_for_its_own_bound_ends_when_it_is_removed() -> None:
+    name = f"waits-{os.getpid()}"
+    path = pathlib.Path("/run/disk" if os.path.ismount("/run/disk") else "/var/tmp", name)
+    path.mkdir()
+    path.chmod(0o777)
+    write = "exec dd if=/dev/zero of=/w/file bs=1M count=1 oflag=direct"
+    words = ["-d", "--name", name, "--io-max", f"{path}:wbps=1024", "-v", f"{path}:/w"]
+    try:
+        assert call("run", *words, "--", "sh", "-c", write).returncode == 0
+        groups = GroupSet.of(viscum.Machine.find(name).config.group, this_host().cgroups)
+        end = time.monotonic() + 60
+        while not (path / "file").exists():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        time.sleep(0.5)  # now it waits for 17 minutes
+        assert call("rm", "-f", name).returncode == 0
+        assert not groups.processes()
+        assert not os.path.exists(groups.folder("io"))
+    finally:
+        shutil.rmtree(path)
+
+
+@needs("io")
+def test_bound_that_is_no_whole_number_is_refused() -> None:
+    for name in ("rbps", "wbps", "riops", "wiops", "latency_us", "weight"):
+        for value in (1.5, "1M", True):
+            with pytest.raises(SpecError, match="is not a whole number"):
                 viscum.Machine(io=[IoLimit(some_disk(), **{name: value})])
 
 

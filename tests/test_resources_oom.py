@@ -94,7 +94,10 @@ def test_grow_raises_the_limit_within_its_bound() -> None:
         assert machine.oom_kills() == 1
 
 
-@pytest.mark.parametrize("policy", ["", "die", "grow", "grow:", "grow:x", "kill:1G", "pause:1"])
+@pytest.mark.parametrize(
+    "policy",
+    ["", "die", "grow", "grow:", "grow:x", "kill:1G", "pause:1", "grow:63M", "grow:999T"],
+)
 def test_senseless_policy_is_one_clear_error(policy: str) -> None:
     with pytest.raises(viscum.SpecError, match="oom-policy"):
         viscum.Machine(memory="64M", oom_policy=policy)

@@ -104,10 +104,10 @@ COMMANDS = {
         *("--memory-high", "60m", "--memory-min", "1m", "--memory-zswap", "2m", "--oom-group"),
         *("--oom-policy", "grow:128m"),
     ],
-    "kept": ["--memory-low", "1m", "--oom-kill-disable"],
+    "kept": ["--memory-low", "1m", "--oom-kill-disable", "--cpu-idle"],
     "cpu": [
         *("--cpu-quota", "20000", "--cpu-period", "50000", "--cpu-burst", "1000"),
-        *("--cpu-weight", "50", "--cpu-idle", "--cpuset-mems", "0"),
+        *("--cpu-weight", "50", "--cpuset-mems", "0"),
     ],
     "io": [
         *("--io-max", "/usr:rbps=1m,wbps=2m,riops=3,wiops=4", "--io-weight", "50"),

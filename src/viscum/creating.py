@@ -10,6 +10,7 @@ from .record import Config, Health, LogOptions, Restart
 from .registry import Record, find, new_machine_id
 from .request import make_limits, make_spec, merged_bounds, take_bounds
 from .resources.limits import PREFIX
+from .resources.settings import DEFAULT_PERIOD_US
 from .result import nanoseconds
 from .spec import SHARED, check_name
 
@@ -141,6 +142,13 @@ def make_config(
     )
 
 
+def _other_way_of_cpus(wanted: Limits) -> dict[str, None]:
+    """Return what the new limit of the CPU replaces: it is said by `cpus`, or quota and period."""
+    if wanted.cpus is not None:
+        return {"cpu_quota": None, "cpu_period": None}
+    return {} if wanted.cpu_quota is None else {"cpus": None}
+
+
 def changed_spec(spec: Spec, changes: Mapping[str, object]) -> tuple[Limits, Spec]:
     """Return the limits among `changes`, and `spec` with them; raises SpecError.
 
@@ -155,11 +163,14 @@ def changed_spec(spec: Spec, changes: Mapping[str, object]) -> tuple[Limits, Spe
     for name, bounds in (("cpus", "cpu_bounds"), ("memory", "memory_bounds")):
         if name in given:
             fields[bounds] = None
+    if "cpu_quota" in given and spec.limits.cpus is not None:
+        fields["cpu_bounds"] = None
+        given.setdefault("cpu_period", DEFAULT_PERIOD_US)  # a governor may have chosen another
     wanted = make_limits(take_bounds(given, fields))
     check_limits(wanted)
     plain = {name: value for name, value in wanted.__dict__.items() if value not in (None, ())}
     fields["limits"] = spec.limits.replace(
-        **{**plain, "io": merged_bounds(spec.limits.io, wanted.io)}
+        **{**_other_way_of_cpus(wanted), **plain, "io": merged_bounds(spec.limits.io, wanted.io)}
     )
     changed = spec.replace(**fields)
     if not changed.bounded:

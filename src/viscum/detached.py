@@ -222,10 +222,23 @@ class DetachedMachine:
         if self.config.owner:
             return self._stop_foreground(status, number or spec.stop_signal, patience)
         tell_stop(self.record, spec.stop_signal if number is None else number, patience)
-        if not await_end(status.monitor, status.monitor_start, patience + KILL_PATIENCE):
+        if not self._await_monitor(status, patience + KILL_PATIENCE):
             raise MachineError(f"machine {self.name!r} does not end", hint="is it in state D?")
         self._note("stop")
         return self._code(self.record.status())
+
+    def _await_monitor(self, status: Status, patience: float) -> bool:
+        """Return whether it ended. One that was killed may still wait for I/O that its bounds hold
+        back, for as long as they take: then they are lifted.
+        """
+        monitor = status.monitor, status.monitor_start
+        if await_end(*monitor, patience):
+            return True
+        from .host import probe
+        from .resources.groups import GroupSet
+
+        bounded = GroupSet.of(self.config.group, probe().cgroups).lift_io()
+        return bounded and await_end(*monitor, KILL_PATIENCE)
 
     def _end(self, status: Status) -> None:
         """Kill it, whatever is left of what is known of it."""

@@ -57,8 +57,8 @@ def _parse_number(word: str, text: object, what: str) -> float:
 def parse_cpus(value: str | float) -> float:
     """Return a number of CPUs, at least 0.01, from `1.5`; raises SpecError for anything else."""
     try:
-        number = float(value)
-    except (ValueError, OverflowError):
+        number = 0.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
         number = 0.0
     if not 0.01 <= number <= 1 << 16:
         raise SpecError(f"cpus {value!r} is out of range", hint="give CPUs of at least 0.01: 1.5")
@@ -141,9 +141,9 @@ class Limits(Frozen):
     Network, in bytes a second, -1 for no limit. `network_rx`, `network_tx`: received and sent over
     the link that a private network has.
 
-    `pids`: number of tasks. `io`: bounds by device. `io_weight`: 1 to 10000, 100 by default.
-    `hugetlb`: pairs of a page size (`2MB`) and bytes. `rdma`: pairs of a device and its bounds
-    (`hca_handle=2 hca_object=2000`). `misc`: pairs of a resource and a number.
+    `pids`: number of tasks, -1 for no limit. `io`: bounds by device. `io_weight`: 1 to 10000, 100
+    by default. `hugetlb`: pairs of a page size (`2MB`) and bytes. `rdma`: pairs of a device and its
+    bounds (`hca_handle=2 hca_object=2000`). `misc`: pairs of a resource and a number.
     """
 
     memory: int | None = None
@@ -186,7 +186,9 @@ def check_limits(limits: Limits) -> None:
     _check_cpu(limits)
     for name, low, high in _RANGES:
         value = getattr(limits, name)
-        if value is not None and not low <= value <= high:
+        if value is None or (name == "pids" and value == -1):
+            continue
+        if not low <= value <= high:
             raise SpecError(
                 f"{name.replace('_', '-')} {value} is out of range", hint=f"{low} to {high}"
             )
@@ -271,6 +273,8 @@ def _check_cpu(limits: Limits) -> None:
             f"cpu-quota {quota} is above what this host has",
             hint=f"at most {count * (period or 100_000)}: {count} CPUs in each period",
         )
+    if limits.cpu_idle and (limits.cpu_shares, limits.cpu_weight) != (None, None):
+        raise SpecError("cpu-idle excludes a weight", hint="who is idle has the least of all")
     burst = limits.cpu_burst
     if burst is not None and burst < 0:
         raise SpecError(f"cpu-burst {burst} is out of range", hint="microseconds from 0")
@@ -301,7 +305,16 @@ def _check_io(bound: IoLimit) -> None:
         )
     for name in ("rbps", "wbps", "riops", "wiops", "latency_us"):
         value = getattr(bound, name)
+        if value is not None and type(value) is not int:
+            raise SpecError(f"I/O limit {name} {value!r} is not a whole number")
         if value is not None and not 0 < value <= MAX_BYTES:
             raise SpecError(f"I/O limit {name} {value} is out of range", hint="a number above 0")
+        if value is not None and name in ("rbps", "wbps") and value < _SLOWEST:
+            raise SpecError(
+                f"I/O limit {name} of {value} bytes a second is out of range",
+                hint=f"at least {_SLOWEST}",
+            )
+    if bound.weight is not None and type(bound.weight) is not int:
+        raise SpecError(f"I/O weight {bound.weight!r} is not a whole number")
     if bound.weight is not None and not 1 <= bound.weight <= 10000:
         raise SpecError(f"I/O weight {bound.weight} is out of range", hint="1 to 10000")

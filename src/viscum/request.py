@@ -125,6 +125,9 @@ def make_limits(options: Mapping[str, object]) -> Limits:
     for name in _NUMBERS:
         if name in given:
             given[name] = _whole(given[name], name.replace("_", "-"))
+    for name in ("cpuset_cpus", "cpuset_mems"):
+        if name in given:
+            given[name] = str(given[name])
     for name in _FLAGS:
         if name in given:
             given[name] = bool(given[name])
@@ -172,12 +175,18 @@ def _whole(value: object, what: str) -> int:
     return number
 
 
-def _oom_policy(text: object) -> str:
+def _oom_policy(text: object, memory: int | None) -> str:
     if text in (None, "kill"):
         return "kill"
     from .resources.oom import parse_policy
 
     name, most = parse_policy(str(text))
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if most is not None and memory is not None and not memory <= most <= there:
+        raise SpecError(
+            f"oom-policy {text!r} is out of range",
+            hint=f"from the limit, {memory}, to the {there} bytes that this host has",
+        )
     return name if most is None else f"{name}:{most}"
 
 
@@ -238,9 +247,9 @@ def make_spec(command: Sequence[str], options: Mapping[str, object], **fixed: ob
         command, options, fixed = apply_image(command, options, fixed)
     fields: dict[str, object] = {name: options[name] for name in _PLAIN if name in options}
     options = take_bounds(options, fields)
-    fields["limits"] = make_limits(options)
+    fields["limits"] = limits = make_limits(options)
     fields["rootfs"] = rootfs = _path(options.get("rootfs"))
-    fields["oom_policy"] = _oom_policy(options.get("oom_policy"))
+    fields["oom_policy"] = _oom_policy(options.get("oom_policy"), limits.memory)
     user = options.get("user")
     fields["user"] = "" if user is None else str(user)
     fields["groups"] = tuple(str(group) for group in options.get("groups", ()))  # type: ignore[attr-defined]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 from .fleet import NOTABLE, Decision
@@ -77,13 +76,14 @@ class Applier:
         return True
 
     def _refused(self, live: Live, decision: Decision) -> bool:
-        """Take in that the kernel refused a limit; return whether that is because the machine is
-        gone, and its room with it.
+        """Take in that the kernel refused a limit; return whether that is because the machine's
+        group is gone, and its room with it.
         """
-        if not os.path.isdir(live.handles.v2 or next(iter(live.handles.v1.values()))):
+        try:
+            self._undo(live, decision)
+        except OSError:
             self._crew.forget(live)
             return True
-        self._undo(live, decision)
         return False
 
     def _undo(self, live: Live, decision: Decision) -> None:

@@ -8,15 +8,17 @@ saved up: a machine that was idle has no more claim afterwards than one that was
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 from ..errors import SpecError
+from ..limits import parse_cpus, parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Claim", "check_budget", "share_out"]
+__all__ = ["Claim", "check_budget", "cpu_budget", "memory_budget", "share_out"]
 
 CLOSE_ENOUGH = 1e-9
 
@@ -37,6 +39,27 @@ def check_budget(budget: float, owed: float, what: str) -> None:
             f"{what}: the lower bounds add up to {owed:g}, the budget is {budget:g}",
             hint="lower the bounds of a machine, or raise the budget",
         )
+
+
+def cpu_budget(value: str | float | None) -> float:
+    """Return a budget in CPUs, by default those of this process; raises SpecError."""
+    if value is None:
+        return float(len(os.sched_getaffinity(0)))
+    cpus, most = parse_cpus(value), os.cpu_count() or 1
+    if cpus > most:
+        raise SpecError(f"cpus {value!r}: this host has {most}")
+    return cpus
+
+
+def memory_budget(value: str | int | None) -> float:
+    """Return a budget in bytes, by default nine tenths of the host's; raises SpecError."""
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if value is None:
+        return most * 0.9
+    memory = parse_size(value, "memory")
+    if memory > most:
+        raise SpecError(f"memory {value!r}: this host has {most >> 20}M")
+    return float(memory)
 
 
 def share_out(budget: float, claims: Sequence[Claim]) -> list[float]:

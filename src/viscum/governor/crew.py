@@ -29,7 +29,9 @@ __all__ = ["Crew"]
 class Crew:
     """Every governed machine by its name, with the queue of who is looked at next.
 
-    `changed`: somebody came, went, or got another limit since it was last set to False.
+    `changed`: somebody came, went, or got another limit since it was last set to False. `refused`
+    has name and reason of each machine that is not governed, by group; `told_off` those of whom
+    nobody was told yet.
     """
 
     def __init__(self, cgroups: Cgroups, fleet: Fleet, roster: Roster) -> None:
@@ -37,7 +39,8 @@ class Crew:
         self.fleet = fleet
         self.roster = roster
         self.lives: dict[str, Live] = {}
-        self.refused: dict[str, str] = {}
+        self.refused: dict[str, tuple[str, str]] = {}
+        self.told_off: list[tuple[str, str]] = []
         self.sweep = Sweep()
         self.crowding = Crowding()
         self.homes = Homes(os.sched_getaffinity(0))
@@ -85,7 +88,7 @@ class Crew:
         if member.memory is not None:
             member.memory.used = handles.memory_used()
         self.schedule(live)
-        self.refused.pop(governed.name, None)
+        self.refused.pop(governed.group, None)
         self.changed = True
 
     def forget(self, live: Live) -> None:
@@ -128,6 +131,8 @@ class Crew:
         new, gone = self.roster.changes()
         for live in [live for live in self.lives.values() if live.governed.group in gone]:
             self.forget(live)
+        for group in gone:
+            self.refused.pop(group, None)
         renewed = self.roster.renewed()
         for machine in renewed:
             self._release(machine)
@@ -137,10 +142,16 @@ class Crew:
             try:
                 self.adopt(governed)
             except (ViscumError, OSError) as error:
-                self.refused[governed.name] = str(error)
-                if isinstance(error, SpecError):
-                    self.roster.forget(governed.group)  # the budget may have room later
+                self._refuse(governed, error)
         return bool(new or gone or renewed)
+
+    def _refuse(self, governed: Governed, error: Exception) -> None:
+        reason = (governed.name, str(error))
+        if self.refused.get(governed.group) != reason:
+            self.refused[governed.group] = reason
+            self.told_off.append(reason)
+        if isinstance(error, SpecError):
+            self.roster.forget(governed.group)  # the budget may have room later
 
     def _release(self, machine: Renewed) -> None:
         """Let a machine go whose owner has changed its bounds. Limits that have none any more are

@@ -7,8 +7,9 @@ import threading
 import time
 from heapq import nlargest
 
-from ..errors import HostError, ViscumError
+from ..errors import HostError, SpecError, ViscumError
 from .applying import Applier
+from .budget import cpu_budget, memory_budget
 from .crew import Crew
 from .decisions import Journal, governor_folder
 from .fleet import Decision, Fleet
@@ -65,14 +66,18 @@ class Governor:
     """
 
     def __init__(
-        self, cpus: float | None = None, memory: int | None = None, *, follow: bool = True
+        self,
+        cpus: str | float | None = None,
+        memory: str | int | None = None,
+        *,
+        follow: bool = True,
     ) -> None:
         from ..launching import this_host
 
         cgroups = this_host().cgroups
         if cgroups.layout == "none":
             raise HostError("there are no control groups to govern", hint="viscum doctor")
-        self.fleet = Fleet(cpus or _host_cpus(), memory or _host_memory())
+        self.fleet = Fleet(cpu_budget(cpus), memory_budget(memory))
         local = time.localtime()
         today = local.tm_hour * 3600 + local.tm_min * 60 + local.tm_sec
         self.fleet.midnight = time.monotonic() - today
@@ -80,7 +85,9 @@ class Governor:
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._holding: Holding | None = None
+        self._closed = False
         self._pending = False
+        self._refused: Callable[[str, str], None] = lambda _name, _reason: None
         self._next = dict.fromkeys(("slow", "apply", "lend", "roster", "neighbours", "rest"), 0.0)
         self._next["save"] = time.monotonic() + SAVE_SECONDS
 
@@ -93,8 +100,16 @@ class Governor:
         self._thread.start()
         return self
 
-    def run(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Take the host's lock, call `ready`, and govern in this thread until `stop` is called."""
+    def run(
+        self,
+        ready: Callable[[], None] = lambda: None,
+        refused: Callable[[str, str], None] | None = None,
+    ) -> None:
+        """Take the host's lock, call `ready`, and govern in this thread until `stop` is called.
+
+        `refused` is called with name and reason of each machine that is found and not governed.
+        """
+        self._refused = refused or self._refused
         self._take_over()
         try:
             ready()
@@ -108,6 +123,7 @@ class Governor:
 
     def close(self) -> None:
         """Stop, and leave the machines with limits to rest at; idempotent."""
+        self._closed = True
         self.stop()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
@@ -137,6 +153,8 @@ class Governor:
         self.close()
 
     def _take_over(self) -> None:
+        if self._closed:
+            raise ViscumError("the governor is closed", hint="make a new one")
         folder = governor_folder(make=True)
         holding = Holding(f"{folder}/lock")
         try:
@@ -170,6 +188,8 @@ class Governor:
         """
         governed = governed_by_call(machine, name, cpus, memory, machine_class)
         with self._lock:
+            if governed.group in {live.governed.group for live in self._crew.lives.values()}:
+                raise SpecError(f"machine {governed.name!r} is governed already")
             self._crew.roster.give(governed)
             try:
                 self._crew.adopt(governed)
@@ -200,7 +220,7 @@ class Governor:
     @property
     def refused(self) -> dict[str, str]:
         """Why machines that were found are not governed, by name."""
-        return dict(self._crew.refused)
+        return dict(self._crew.refused.values())
 
     # The loop.
 
@@ -301,6 +321,7 @@ class Governor:
             many = len(self._crew.lives) > MANY
             self._next["roster"] = now + ROSTER_SECONDS * (2 if many else 1)
             changed |= self._crew.call_roll()
+            self._tell_refused()
         for live in self._crew.due(now):
             try:
                 changed |= self._look(live, now)
@@ -318,6 +339,12 @@ class Governor:
             self._next["save"] = now + SAVE_SECONDS
             save_memories(self.fleet)
         return changed
+
+    def _tell_refused(self) -> None:
+        while self._crew.told_off:
+            name, reason = self._crew.told_off.pop(0)
+            self._journal.note([Decision(name, "none", 0.0, 0.0, "refused", reason)], time.time())
+            self._refused(name, reason)
 
     def _look(self, live: Live, now: float) -> bool:
         looked = False
@@ -373,11 +400,3 @@ class Governor:
         signal = f"{victim} stood still for I/O"
         decision = Decision(name, "io", cap / SQUEEZE, cap, "noisy neighbour", signal)
         self._journal.note([decision], time.time())
-
-
-def _host_cpus() -> float:
-    return float(len(os.sched_getaffinity(0)))
-
-
-def _host_memory() -> float:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 0.9

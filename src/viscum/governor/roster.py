@@ -83,6 +83,8 @@ def governed_by_call(
 ) -> Governed:
     """Return what `Governor.add` was asked to govern; raises SpecError."""
     group = machine if isinstance(machine, str) else machine.id
+    if group in ("", ".", "..") or "/" in group:
+        raise SpecError(f"{group!r} is no control group's name", hint="such as machine.id")
     spec = None if isinstance(machine, str) else machine.spec
     cpu_bounds = parse_cpu_bounds(cpus) if cpus is not None else spec and spec.cpu_bounds
     memory_bounds = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from itertools import pairwise
 
 from ..errors import SpecError
 from ..frozen import Frozen
@@ -29,14 +29,14 @@ class Trace(Frozen):
 def read_traces(path: str) -> list[Trace]:
     """Return the traces of a file; raises SpecError with the line that cannot be read.
 
-    Empty lines and lines that begin with `#` are left out. A first line that holds no number, as
-    tables have, is taken for a heading.
+    Empty lines and lines that begin with `#` are left out, and a heading, as tables have. Names
+    and samples may be quoted.
     """
     traces = []
-    for number, line in _lines(path):
-        trace = _parse(path, number, line)
-        if trace is not None:
-            traces.append(trace)
+    for place, (number, line) in enumerate(_lines(path)):
+        name, words = _cells(path, number, line)
+        if place or not _is_heading(name, words):
+            traces.append(Trace(name, _samples(path, number, words)))
     if not traces:
         raise SpecError(f"trace {path!r} holds no samples", hint="lines of NAME,PERCENT,PERCENT,…")
     return traces
@@ -69,30 +69,53 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
         raise SpecError(f"trace {path!r}: broken gzip data") from None
 
 
-def _parse(path: str, number: int, line: str) -> Trace | None:
-    name, _, rest = line.partition(",")
-    words = [word for word in rest.split(",") if word.strip()]
-    samples: list[float] = []
+def _cells(path: str, number: int, line: str) -> tuple[str, list[str]]:
+    """Return a line's name and samples; what is empty at its end is left out."""
+    if '"' in line:
+        import csv
+
+        try:
+            cells = next(csv.reader([line], skipinitialspace=True, strict=True))
+        except csv.Error as error:
+            raise SpecError(f"trace {path!r}, line {number}: {error}") from None
+    else:
+        cells = line.split(",")
+    words = [cell.strip() for cell in cells]
+    while words and not words[-1]:
+        words.pop()
+    return (words[0], words[1:]) if words else ("", [])
+
+
+def _is_heading(name: str, words: list[str]) -> bool:
+    """Whether a first line names columns: in words, or by even steps of numbers, as of time."""
+    numbers = [_number(word) for word in words]
+    found = [number for number in numbers if number is not None]
+    if not found:
+        return True
+    if len(found) < len(numbers) or len(found) < 3 or name.lower() not in ("", "name"):
+        return False
+    steps = {after - before for before, after in pairwise(found)}
+    return len(steps) == 1 and min(steps) > 0
+
+
+def _samples(path: str, number: int, words: list[str]) -> tuple[float, ...]:
+    if not words:
+        raise SpecError(f"trace {path!r}, line {number}: no samples after the name")
+    samples = []
     for word in words:
         value = _number(word)
-        if value is None:
-            if not samples and number == 1 and all(_number(other) is None for other in words):
-                return None
+        if value is None or not 0 <= value <= MAX_PERCENT:
             raise SpecError(
-                f"trace {path!r}, line {number}: {word.strip()[:40]!r} is no percentage",
+                f"trace {path!r}, line {number}: {word[:40]!r} is no percentage",
                 hint="lines of NAME,PERCENT,PERCENT,…, each 0 or more",
             )
         samples.append(value / 100.0)
-    if not samples:
-        if number == 1:
-            return None
-        raise SpecError(f"trace {path!r}, line {number}: no samples after the name")
-    return Trace(name.strip(), tuple(samples))
+    return tuple(samples)
 
 
 def _number(word: str) -> float | None:
+    """Return what `word` says, also NaN; None where it is no number."""
     try:
-        value = float(word)
+        return float(word) if word.isascii() and "_" not in word else None
     except ValueError:
         return None
-    return value if math.isfinite(value) and 0 <= value <= MAX_PERCENT else None

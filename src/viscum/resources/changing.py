@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import time
 
-from ..errors import HostError
+from ..errors import HostError, SpecError
 from ..frozen import Frozen
 from ..limits import IoLimit, Limits
 from .buffered import hold_buffered
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
 
     from .groups import GroupSet
 
-__all__ = ["Applied", "Change", "apply", "read_limits", "write_all_or_none", "write_text"]
+__all__ = [
+    "Applied",
+    "Change",
+    "apply",
+    "lift_io",
+    "read_limits",
+    "write_all_or_none",
+    "write_text",
+]
 
 UNLIMITED = 1 << 62
 """What version 1 shows for no limit on memory is a little below 2^63."""
@@ -40,7 +49,8 @@ class Change(Frozen):
     @property
     def rounded(self) -> bool:
         """Whether the kernel made something else of what was asked for."""
-        return self.now != self.asked
+        unlimited = self.asked == "-1" and self.now.isdigit() and _limited(self.now) is None
+        return self.now != self.asked and not unlimited
 
 
 class Applied(Frozen):
@@ -251,6 +261,8 @@ def apply(
     hold_link: Callable[[Limits], None] | None = None,
 ) -> Applied:
     """Change limits all or none; see `GroupSet.apply`."""
+    if reclaim is not None and not (isinstance(reclaim, (int, float)) and 0 <= reclaim < math.inf):
+        raise SpecError(f"reclaim {reclaim!r} is no number of seconds")
     wanted = places(groups, limits)
     reclaimed = _make_room(groups, limits, reclaim)
     last = (lambda: hold_link(limits)) if hold_link and limits.of_network else None
@@ -258,6 +270,19 @@ def apply(
     if groups.version("io") == 1:
         hold_buffered(limits.io, os.path.dirname(groups.folder("io")))
     return Applied(changes, reclaimed, tuple(unheld(limits, dict(groups.v1))))
+
+
+def lift_io(groups: GroupSet, bounds: Sequence[IoLimit]) -> None:
+    """Lift the bounds that stand in the machine's groups."""
+    folder, v2 = groups.folder("io"), groups.version("io") == 2
+    for bound in bounds:
+        for field, word in THROTTLE:
+            if getattr(bound, field) is None:
+                continue
+            if v2:
+                write_text(f"{folder}/io.max", f"{bound.device} {field}=max")
+            else:
+                write_text(f"{folder}/blkio.throttle.{word}_device", f"{bound.device} 0")
 
 
 def _memory_in_use(folder: str, *, v1: bool) -> int:

@@ -149,6 +149,14 @@ class GroupSet(Frozen):
                 return
             time.sleep(STEP_SECONDS)
 
+    def lift_io(self) -> bool:
+        """Let the machine's I/O go on unbounded; return whether there were bounds."""
+        from .changing import lift_io, read_limits
+
+        bounds = read_limits(self).io
+        lift_io(self, bounds)
+        return bool(bounds)
+
     def kill(self) -> None:
         """Kill every process of the machine; returns once that is asked for."""
         if self.v2:

@@ -166,7 +166,7 @@ THROTTLE = (
 
 def _rest_v1(limits: Limits) -> Iterator[Setting]:
     if limits.pids is not None:
-        yield "pids", "pids.max", str(limits.pids)
+        yield "pids", "pids.max", "max" if limits.pids == -1 else str(limits.pids)
     for bound in limits.io:
         for field, word in THROTTLE:
             value = getattr(bound, field)
@@ -235,7 +235,7 @@ def _io_max(bound: IoLimit) -> str:
 
 def _rest_v2(limits: Limits) -> Iterator[Setting]:
     if limits.pids is not None:
-        yield "pids", "pids.max", str(limits.pids)
+        yield "pids", "pids.max", "max" if limits.pids == -1 else str(limits.pids)
     if limits.io_weight is not None:
         yield "io", "io.weight", f"default {limits.io_weight}"
     for bound in limits.io:

@@ -8,7 +8,7 @@ import signal
 import sys
 
 from ...errors import SpecError
-from ...limits import parse_cpus, parse_size
+from ...governor.budget import cpu_budget, memory_budget
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,27 +58,22 @@ def main(parsed: Parsed) -> int:
         )
     cpus = parsed.text("cpus")
     memory = parsed.text("memory")
-    budget_cpus = None if cpus is None else parse_cpus(cpus)
-    budget_memory = None if memory is None else parse_size(memory, "memory")
-    _check_budget(budget_cpus, budget_memory)
+    cpu_budget(cpus)
+    memory_budget(memory)
     if parsed.on("print_unit"):
         given = [("--cpus", cpus), ("--memory", memory)]
         print(unit_text([word for pair in given if pair[1] is not None for word in pair if word]))
         return 0
     from ...governor.loop import Governor
 
-    governor = Governor(budget_cpus, budget_memory)
+    governor = Governor(cpus, memory)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: governor.stop())
     text = f"governing {governor.fleet.cpus:g} CPUs and {int(governor.fleet.memory) >> 20} MiB"
-    governor.run(lambda: print(text, file=sys.stderr, flush=True))
+    governor.run(lambda: print(text, file=sys.stderr, flush=True), _warn)
     return 0
 
 
-def _check_budget(cpus: float | None, memory: int | None) -> None:
-    most = os.cpu_count() or 1
-    if cpus is not None and cpus > most:
-        raise SpecError(f"--cpus {cpus:g}: this host has {most} CPUs")
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if memory is not None and memory > there:
-        raise SpecError(f"--memory {memory >> 20}M: this host has {there >> 20}M")
+def _warn(name: str, reason: str) -> None:
+    text = f"viscum: warning: {name} is not governed, its limits stay: {reason}"
+    print(text, file=sys.stderr, flush=True)

@@ -52,6 +52,8 @@ def _count(text: str | None) -> int:
 def _line(row: dict[str, object]) -> str:
     moment = float(row["time"])  # type: ignore[arg-type]
     clock = time.strftime("%H:%M:%S", time.localtime(moment)) + f".{int(moment * 1000) % 1000:03d}"
+    if row["what"] == "none":
+        return f"{clock}  {'none':<6}  {'':>9}    {'':<9}  {row['rule']:<16}  {row['signal']}"
     old, new = (_amount(row, key) for key in ("old", "new"))
     return f"{clock}  {row['what']:<6}  {old:>9} -> {new:<9}  {row['rule']:<16}  {row['signal']}"
 

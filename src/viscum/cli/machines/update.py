@@ -20,8 +20,8 @@ __all__ = ["main"]
 def main(parsed: Parsed) -> int:
     """Change limits of machines while they run, all that are given or none."""
     limits = limit_options(parsed)
-    if parsed.text("pids_limit") is not None:
-        limits["pids"] = parsed.text("pids_limit")
+    if parsed.text("pids_limit") in ("-1", "0"):
+        limits["pids"] = -1  # at a launch there is nothing to lift
     if parsed.text("class") is not None:
         limits["machine_class"] = parsed.text("class")
     restart, reclaim = parsed.text("restart"), parsed.text("reclaim")

@@ -126,7 +126,7 @@ COMMANDS = (
         "[OPTIONS] NAME…",
         "change limits of machines while they run",
         (
-            *LIMITS,
+            *(option for option in LIMITS if option.key != "oom_policy"),
             Option("--reclaim", "SECONDS", "time to take memory back that is above a new limit"),
             Option("--restart", "POLICY", "no, on-failure[:N], always, unless-stopped"),
             HELP,

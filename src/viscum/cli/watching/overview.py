@@ -126,6 +126,8 @@ def _decision(entry: dict[str, object] | None) -> str:
     if entry is None:
         return "-"
     moment = time.strftime("%H:%M:%S", time.localtime(float(str(entry["time"]))))
+    if entry.get("what") == "none":
+        return f"{moment} {entry.get('rule')}: {entry.get('signal')}"
     old, new = (float(str(entry.get(key, 0.0))) for key in ("old", "new"))
     change = f"{old:.3g} -> {new:.3g}"
     if entry.get("what") == "memory":
