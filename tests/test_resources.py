@@ -21,6 +21,7 @@ from commands import call
 from needs import needs
 from viscum import HostError, IoLimit, SpecError, launching
 from viscum.launching import this_host
+from viscum.resources import settings
 from viscum.resources.devices import find_storage
 from viscum.resources.groups import GroupSet
 from viscum.resources.limits import lost_limits
@@ -620,3 +621,15 @@ def test_rounded_memory_is_said() -> None:
     said = [text for text in lost_limits(limits, cgroups) if "exactly" in text]
     assert said == [f"memory of {(64 << 20) + 5} bytes exactly: it becomes {64 << 20}, whole pages"]
     assert not [t for t in lost_limits(viscum.Limits(memory=page * 999), cgroups) if "exactly" in t]
+
+
+def test_weight_of_io_is_for_a_scheduler_that_knows_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits = viscum.Limits(io_weight=200)
+    monkeypatch.setattr(settings, "read_bytes", lambda path: b"[mq-deadline] none bfq\n")
+    assert settings.unheld(limits, {}) == settings.unheld(limits, {"blkio": ""}) != []
+    assert settings.settings_v2(limits) == [("io", "io.weight", "default 200")]
+    monkeypatch.setattr(settings, "read_bytes", lambda path: b"mq-deadline none [bfq]\n")
+    assert settings.unheld(limits, {}) == []
+    assert ("io", "io.bfq.weight", "default 109") in settings.settings_v2(limits)

@@ -74,7 +74,14 @@ class Applied(Frozen):
 
 # A file's value, as it must be written to have the same again.
 
-_BY_DEVICE = ("blkio.throttle.", "blkio.bfq.weight_device", "io.max", "io.latency", "io.weight")
+_BY_DEVICE = (
+    "blkio.throttle.",
+    "blkio.bfq.weight_device",
+    "io.max",
+    "io.latency",
+    "io.weight",
+    "io.bfq.weight",
+)
 _BY_NAME = ("rdma.max", "misc.max")
 
 

@@ -7,6 +7,10 @@ weight = 1 + (blkio - 10) * 9999 / 990 for I/O.
 
 from __future__ import annotations
 
+import os
+
+from .reading import read_bytes
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -87,15 +91,31 @@ _ONLY_V2 = ("memory_high", "memory_low", "memory_min", "memory_zswap", "oom_grou
 
 
 def unheld(limits: Limits, v1: Container[str]) -> list[str]:
-    """Return in words what limits let through although they are there: buffered writes on v1."""
+    """Return in words what limits let through although they are there: buffered writes on v1, and
+    weights of I/O where no disk is given out by weight.
+    """
+    found = []
+    if limits.io_weight is not None and not (_bfq_schedules() or _io_cost_is_on()):
+        found.append("the weight of I/O (no disk has bfq in its /sys/block/DISK/queue/scheduler)")
     if "blkio" not in v1:
-        return []
-    return [
+        return found
+    return found + [
         f"the limit of {bound.device} for buffered writes (cgroups of version 1 count direct and "
         "synchronous ones; see viscum volume create --size)"
         for bound in limits.io
         if not bound.own_disk and (bound.wbps, bound.wiops) != (None, None)
     ]
+
+
+def _bfq_schedules() -> bool:
+    """Whether a disk of this host is scheduled by BFQ."""
+    schedulers = (f"/sys/block/{disk}/queue/scheduler" for disk in os.listdir("/sys/block"))
+    return any(b"[bfq]" in read_bytes(path) for path in schedulers)
+
+
+def _io_cost_is_on() -> bool:
+    """Whether the cost model of version 2 gives a disk of this host out by weight."""
+    return b"enable=1" in read_bytes("/sys/fs/cgroup/io.cost.qos")
 
 
 def _without_counterpart(limits: Limits, v1: Container[str]) -> Iterator[str]:
@@ -238,6 +258,8 @@ def _rest_v2(limits: Limits) -> Iterator[Setting]:
         yield "pids", "pids.max", "max" if limits.pids == -1 else str(limits.pids)
     if limits.io_weight is not None:
         yield "io", "io.weight", f"default {limits.io_weight}"
+        if _bfq_schedules():  # whose weights are its own
+            yield "io", "io.bfq.weight", f"default {bfq_weight(limits.io_weight)}"
     for bound in limits.io:
         pairs = _io_max(bound)
         if pairs:
