@@ -448,7 +448,7 @@ def test_cpuset_is_where_it_runs() -> None:
         {"cpus": float("nan")},
         {"cpus": "many"},
         {"pids": 0},
-        {"pids": -1},
+        {"pids": -2},
         {"pids": "many"},
         {"pids": 1.5},
         {"cpu_shares": 0},
