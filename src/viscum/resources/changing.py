@@ -93,6 +93,8 @@ def _value_of(file: str, text: str, asked: str) -> str:
     """Return the part of a file's text that `asked` is about, in the form of `asked`."""
     if file == "memory.oom_control":
         return str(dict(line.split() for line in text.splitlines()).get("oom_kill_disable", "0"))
+    if file == "cpu.max" and " " not in asked:
+        return text.split(maxsplit=1)[0]  # the quota, without the period
     if not _keyed(file):
         return text.strip()
     key = asked.split(" ", 1)[0]
