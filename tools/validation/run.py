@@ -15,6 +15,7 @@ golang-github-opencontainers-runtime-tools-dev and golang-github-google-uuid-dev
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import pathlib
 import shutil
@@ -29,6 +30,7 @@ PACKAGE = "golang-github-opencontainers-runtime-tools"
 MODULE = "src/github.com/opencontainers/runtime-tools"
 OURS = os.path.join(sysconfig.get_path("scripts"), "viscum-oci")
 SECONDS = 60
+GROUPS = pathlib.Path("/sys/fs/cgroup")
 UNIFIED = "/sys/fs/cgroup/unified"
 INSIDE = "VISCUM_VALIDATION_INSIDE"
 APT = """
@@ -91,12 +93,13 @@ def build(source: pathlib.Path | None) -> pathlib.Path:
 
 
 def passes(program: pathlib.Path, runtime: str, folder: pathlib.Path) -> bool:
-    """Return whether a program is content with a runtime."""
+    """Return whether a program is content with a runtime; what it leaves is cleared away."""
+    work = tempfile.mkdtemp(prefix="viscum-validation-")
     try:
         done = subprocess.run(
             [program],
             cwd=folder,
-            env={**os.environ, "RUNTIME": runtime},
+            env={**os.environ, "RUNTIME": runtime, "TMPDIR": work},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -107,6 +110,11 @@ def passes(program: pathlib.Path, runtime: str, folder: pathlib.Path) -> bool:
         )
     except subprocess.TimeoutExpired:
         return False
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        for group in [*GROUPS.glob("*/testdir/*/"), *GROUPS.glob("*/testdir/")]:
+            with contextlib.suppress(OSError):  # its container may not have ended
+                group.rmdir()
     bad = [line for line in done.stdout.splitlines() if line.startswith("not ok")]
     return done.returncode == 0 and all("# TODO" in line for line in bad)
 
