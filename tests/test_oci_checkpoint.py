@@ -145,17 +145,22 @@ def test_memory_is_saved_beforehand(container: Container) -> None:
     count_of(container, at)
 
 
+def save_with_terminal(container: Container, console: ConsoleSocket) -> None:
+    """Save a container that has answered one line on its terminal."""
+    assert container.create("--console-socket", console.path).returncode == 0
+    console.receive()
+    container.start()
+    os.write(console.master, b"one\n")
+    console.read_until(b"got one")
+    save(container)
+
+
 def test_terminal_is_sent_to_the_engine_again(container: Container, tmp_path: pathlib.Path) -> None:
     container.process["terminal"] = True
     container.script("stty -echo; while read line; do echo got $line; done")
     console, again = ConsoleSocket(container.runtime.folder), ConsoleSocket(tmp_path)
     try:
-        assert container.create("--console-socket", console.path).returncode == 0
-        console.receive()
-        container.start()
-        os.write(console.master, b"one\n")
-        console.read_until(b"got one")
-        save(container)
+        save_with_terminal(container, console)
         restore(container, "--console-socket", again.path)
         os.write(again.receive(), b"two\n")
         again.read_until(b"got two", SECONDS)
@@ -169,12 +174,7 @@ def test_terminal_in_the_foreground_is_joined_to_ours(container: Container) -> N
     container.script("stty -echo; while read line; do echo got $line; done; exit 5")
     console = ConsoleSocket(container.runtime.folder)
     try:
-        assert container.create("--console-socket", console.path).returncode == 0
-        console.receive()
-        container.start()
-        os.write(console.master, b"one\n")
-        console.read_until(b"got one")
-        save(container)
+        save_with_terminal(container, console)
         words = ["restore", "--bundle", container.folder]
         words += ["--image-path", container.runtime.folder / "images", BACK]
         with Terminal(container.runtime.words("--criu", CRIU, *words)) as ours:

@@ -21,7 +21,7 @@ from commands import call
 from needs import needs
 from viscum import HostError, IoLimit, SpecError, launching
 from viscum.launching import this_host
-from viscum.resources import settings
+from viscum.resources import reading, settings
 from viscum.resources.devices import find_storage
 from viscum.resources.groups import GroupSet
 from viscum.resources.limits import lost_limits
@@ -627,9 +627,9 @@ def test_weight_of_io_is_for_a_scheduler_that_knows_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limits = viscum.Limits(io_weight=200)
-    monkeypatch.setattr(settings, "read_bytes", lambda path: b"[mq-deadline] none bfq\n")
+    monkeypatch.setattr(reading, "read_bytes", lambda path: b"[mq-deadline] none bfq\n")
     assert settings.unheld(limits, {}) == settings.unheld(limits, {"blkio": ""}) != []
     assert settings.settings_v2(limits) == [("io", "io.weight", "default 200")]
-    monkeypatch.setattr(settings, "read_bytes", lambda path: b"mq-deadline none [bfq]\n")
+    monkeypatch.setattr(reading, "read_bytes", lambda path: b"mq-deadline none [bfq]\n")
     assert settings.unheld(limits, {}) == []
     assert ("io", "io.bfq.weight", "default 109") in settings.settings_v2(limits)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 
-from .reading import read_bytes
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -109,12 +107,16 @@ def unheld(limits: Limits, v1: Container[str]) -> list[str]:
 
 def _bfq_schedules() -> bool:
     """Whether a disk of this host is scheduled by BFQ."""
+    from .reading import read_bytes
+
     schedulers = (f"/sys/block/{disk}/queue/scheduler" for disk in os.listdir("/sys/block"))
     return any(b"[bfq]" in read_bytes(path) for path in schedulers)
 
 
 def _io_cost_is_on() -> bool:
     """Whether the cost model of version 2 gives a disk of this host out by weight."""
+    from .reading import read_bytes
+
     return b"enable=1" in read_bytes("/sys/fs/cgroup/io.cost.qos")
 
 
@@ -184,9 +186,13 @@ THROTTLE = (
 )
 
 
-def _rest_v1(limits: Limits) -> Iterator[Setting]:
+def _tasks(limits: Limits) -> Iterator[Setting]:
     if limits.pids is not None:
         yield "pids", "pids.max", "max" if limits.pids == -1 else str(limits.pids)
+
+
+def _rest_v1(limits: Limits) -> Iterator[Setting]:
+    yield from _tasks(limits)
     for bound in limits.io:
         for field, word in THROTTLE:
             value = getattr(bound, field)
@@ -254,8 +260,7 @@ def _io_max(bound: IoLimit) -> str:
 
 
 def _rest_v2(limits: Limits) -> Iterator[Setting]:
-    if limits.pids is not None:
-        yield "pids", "pids.max", "max" if limits.pids == -1 else str(limits.pids)
+    yield from _tasks(limits)
     if limits.io_weight is not None:
         yield "io", "io.weight", f"default {limits.io_weight}"
         if _bfq_schedules():  # whose weights are its own
